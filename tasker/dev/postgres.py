@@ -1,0 +1,115 @@
+"""An embedded PostgreSQL on a private socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tasker.dev.binaries import postgres_folder, runnable_by
+from tasker.dev.child import POSTGRES_SHUTDOWN, Child
+from tasker.dev.places import data_folder, private_folder, socket_folder
+from tasker.dev.users import User, server_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAME = "tasker"
+"""The superuser and the database that a new cluster gets."""
+
+SOCKET_NAME = ".s.PGSQL.5432"
+PROTOCOL_3 = 196608
+NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@contextmanager
+def start_postgres(
+    data_dir: Path,
+    *,
+    version: int = 18,
+    bin_dir: Path | None = None,
+    durable: bool = True,
+    held: Sequence[int] = (),
+) -> Iterator[str]:
+    """Run PostgreSQL on the cluster kept in `data_dir`, made when missing; yields its database URL.
+
+    `bin_dir` takes the programs from there instead of the embedded package. `durable=False` is for data
+    that may be lost when the machine goes down. Nobody else may use `data_dir` meanwhile. Raises
+    SettingsError when there is no program to run, Unreachable with the log's end when it does not start.
+    """
+    home = data_folder(data_dir)
+    cluster = home / f"postgres-{version}"
+    user = server_user(home)
+    programs = runnable_by(user, bin_dir or postgres_folder(version), private_folder(user))
+    sockets = socket_folder(home, user)
+    if user is not None and not user.can_enter(home):
+        cluster = _elsewhere(cluster, sockets)
+    log = home / "postgres.log"
+    if not (cluster / "PG_VERSION").exists():
+        _create_cluster(programs, cluster, user, log, held)
+    # Whoever holds `data_dir` knows that a lock file found here is a dead server's; PostgreSQL itself
+    # would believe it as soon as another process has got the same pid, as in a restarted container.
+    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    settings = (
+        "listen_addresses=",
+        f"unix_socket_directories={sockets}",
+        "unix_socket_permissions=0700",
+        "max_connections=200",
+        *(() if durable else NOT_DURABLE),
+    )
+    options = [part for setting in settings for part in ("-c", setting)]
+    command = [str(programs / "postgres"), "-D", str(cluster), *options]
+    server = Child(command, log=log, shutdown=POSTGRES_SHUTDOWN, user=user, held=held)
+    try:
+        server.await_ready(lambda: postgres_answers(sockets))
+        yield f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets), safe='/')}"
+    finally:
+        server.stop()
+
+
+def postgres_answers(sockets: Path) -> bool:
+    """Whether the server behind this socket folder accepts a session of ours now."""
+    words = f"user\0{NAME}\0database\0{NAME}\0\0".encode()
+    hello = struct.pack("!ii", 8 + len(words), PROTOCOL_3) + words
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        try:
+            connection.connect(str(sockets / SOCKET_NAME))
+            connection.sendall(hello)
+            return connection.recv(1) == b"R"
+        except OSError:
+            return False
+
+
+def _elsewhere(cluster: Path, sockets: Path) -> Path:
+    """The cluster's place beside the sockets; a link where it would have been leads there.
+
+    The link is followed only when it is this folder's own: a copy of `.tasker` gets its own cluster.
+    """
+    linked = Path(os.readlink(cluster)) if cluster.is_symlink() else None
+    if linked is not None and linked.parent.name == sockets.name and linked.is_dir():
+        return linked
+    cluster.unlink(missing_ok=True)
+    cluster.symlink_to(sockets / cluster.name)
+    return sockets / cluster.name
+
+
+def _create_cluster(
+    programs: Path, cluster: Path, user: User | None, log: Path, held: Sequence[int]
+) -> None:
+    # Made beside its place and renamed, so that a half-made cluster is never taken for one.
+    unfinished = cluster.with_name(f"{cluster.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(unfinished, user.uid, user.gid)
+    initdb = [str(programs / "initdb"), "-D", str(unfinished), "-U", NAME, "--auth=trust", "--no-sync"]
+    Child([*initdb, "--encoding=UTF8", "--locale=C"], log=log, user=user, held=held).finish()
+    alone = [str(programs / "postgres"), "--single", "-D", str(unfinished), "-c", "fsync=off", "postgres"]
+    Child(alone, log=log, user=user, held=held, stdin=f"create database {NAME}\n".encode()).finish()
+    unfinished.rename(cluster)

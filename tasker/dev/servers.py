@@ -1,0 +1,136 @@
+"""The embedded PostgreSQL and Redis of one data folder, and how other terminals find them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tasker.dev.child import POLL_SECONDS, STOP_SECONDS
+from tasker.dev.places import data_folder
+from tasker.dev.postgres import postgres_answers, start_postgres
+from tasker.dev.redis import redis_answers, start_redis
+from tasker.domain.errors import SettingsError, StateConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEV_FILE = "dev.json"
+LOCK_FILE = "lock"
+
+
+class DevSystem(NamedTuple):
+    """A running development system: where to connect, and the process it lives and dies with."""
+
+    database_url: str
+    broker_url: str
+    pid: int
+
+
+@contextmanager
+def start(
+    data_dir: Path,
+    *,
+    database_url: str | None = None,
+    broker_url: str | None = None,
+    postgres_version: int = 18,
+    durable: bool = True,
+) -> Iterator[DevSystem]:
+    """Run what is not configured: PostgreSQL unless `database_url`, Redis unless `broker_url`.
+
+    Call it in the main thread: the servers end with the thread that started them. While it runs,
+    `running(data_dir)` finds it from any process of this user. Raises StateConflict when `data_dir` is
+    in use, SettingsError when a program is missing, Unreachable when a server does not start.
+    """
+    home = data_folder(data_dir)
+    with ExitStack() as stack:
+        held = (stack.enter_context(_exclusive(home)),)
+        if database_url is None:
+            postgres = start_postgres(home, version=postgres_version, durable=durable, held=held)
+            database_url = stack.enter_context(postgres)
+        if broker_url is None:
+            broker_url = stack.enter_context(start_redis(home, durable=durable, held=held))
+        system = DevSystem(database_url, broker_url, os.getpid())
+        stack.enter_context(_published(home, system))
+        yield system
+
+
+def running(data_dir: Path) -> DevSystem | None:
+    """The system that runs on `data_dir`, or None: its process is alive and its own servers answer."""
+    try:
+        found = json.loads((data_dir / DEV_FILE).read_text())
+        system = DevSystem(str(found["database_url"]), str(found["broker_url"]), int(found["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    alive = _process_exists(system.pid) and _answers(system.database_url) and _answers(system.broker_url)
+    return system if alive else None
+
+
+@contextmanager
+def _exclusive(home: Path) -> Iterator[int]:
+    """Hold `home` alone; the descriptor is passed on to the servers, so the last of them frees it.
+
+    So after a `kill -9` the next start waits until the servers of the killed process are gone too.
+    """
+    try:
+        descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"cannot use {home}: {error.strerror}; set TASKER_DATA_DIR to another folder") from error
+    try:
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _locked(descriptor):
+            if other := running(home):
+                raise StateConflict(f"{home} is in use by process {other.pid}; stop it or set TASKER_DATA_DIR")
+            if time.monotonic() > deadline:
+                raise StateConflict(f"{home} is in use by another process; stop it or set TASKER_DATA_DIR")
+            time.sleep(POLL_SECONDS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _published(home: Path, system: DevSystem) -> Iterator[None]:
+    path = home / DEV_FILE
+    fresh = home / f"{DEV_FILE}.new"
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(system._asdict(), file)
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _answers(url: str) -> bool:
+    """Whether the embedded server of this URL answers; one that was configured is not ours to ask."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return redis_answers(Path(unquote(parts.path)).parent)
+    host = parse_qs(parts.query).get("host", [""])[0]
+    return postgres_answers(Path(host)) if host.startswith("/") else True
