@@ -123,7 +123,7 @@ def test_an_sql_file_begins_by_saying_what_its_function_does(path: Path) -> None
     assert re.match(r"-- \w", path.read_text())
 
 
-def test_the_changelog_ends_its_open_part_with_the_version_of_the_package() -> None:
+def test_the_newest_release_in_the_changelog_is_the_version_of_the_package() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
