@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tasker-wheel-") as folder:
         wheel = build(Path(folder, "dist"))
         if absent := missing(wheel):
-            sys.exit(f"{wheel.name} lacks {', '.join(absent)}: see force-include in pyproject.toml")
+            sys.exit(f"{wheel.name} lacks {', '.join(absent)}: see `sources` in pyproject.toml")
         commands = install(wheel, Path(folder, "venv"))
         empty = Path(folder, "empty")
         empty.mkdir()

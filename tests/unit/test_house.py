@@ -168,7 +168,7 @@ def test_a_container_runs_a_command_that_tasker_has(service: str) -> None:
 def test_the_containers_run_the_examples_the_wheel_carries() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     module = COMPOSE["worker"]["command"][1]
-    assert wheel["force-include"]["workers"] == module.replace(".", "/")
+    assert wheel["sources"]["workers"] == module.replace(".", "/")
 
 
 def test_a_container_waits_only_for_services_that_can_become_what_it_waits_for() -> None:
