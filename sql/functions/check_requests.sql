@@ -1,0 +1,47 @@
+-- Refuses a set of submit requests that names a template without an active version (TK003), or one whose
+-- stored definition is not the one the caller holds (TK005). Reads only.
+create or replace function tasker.check_requests(p_requests jsonb)
+returns void
+language plpgsql
+volatile
+as $$
+declare
+    v_wrong record;
+begin
+    select asked.*, t.digest as stored
+    into v_wrong
+    from (
+        select distinct r ->> 'namespace' as namespace, r ->> 'name' as name, r ->> 'version' as version,
+            r ->> 'digest' as digest
+        from jsonb_array_elements(p_requests) r
+    ) asked
+    left join lateral (
+        select digest
+        from tasker.templates
+        where namespace = asked.namespace and name = asked.name and retired_at is null
+          and (asked.version is null or version = asked.version)
+        order by version_key desc
+        limit 1
+    ) t on true
+    where t.digest is null or t.digest <> asked.digest
+    limit 1;
+
+    if not found then
+        return;
+    end if;
+    if v_wrong.stored is null then
+        raise exception using
+            errcode = 'TK003',
+            message = format('no active template %s/%s%s',
+                v_wrong.namespace, v_wrong.name, '@' || v_wrong.version),
+            detail = json_build_object('namespace', v_wrong.namespace, 'name', v_wrong.name,
+                'version', v_wrong.version)::text,
+            hint = 'See `tasker template list`; register it with `tasker -A MODULE template register`.';
+    end if;
+    raise exception using
+        errcode = 'TK005',
+        message = format('template %s/%s@%s is stored with another definition',
+            v_wrong.namespace, v_wrong.name, v_wrong.version),
+        hint = 'Give the changed template a new version.';
+end
+$$;

@@ -1,0 +1,105 @@
+-- A worker takes steps: enqueued → in_progress, one attempt row each. What it does not win is absent.
+--
+-- p_claim: fresh uuid of this call, repeated unchanged when the call is retried; with state and attempt it
+-- fences every later report. A claim id wins a step once: a step it won and gave back stays given back.
+-- Not won and given back: steps of a paused task or queue become `ready`; steps whose handler this worker
+-- lacks become `ready` with a time at which they are offered again, doubling from 1 to 32 s.
+-- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id"}}, "given_back", "moves"}.
+-- A stopped worker is refused with TK001.
+--
+-- Locks: the steps by id; tasks and queues are read without locks (an operator who cancels locks the
+-- steps too, and one of the two waits). Moves first, answers in a later statement: a repeat, even beside
+-- a first call that still runs, waits for its locks, wins nothing, and returns the same rows.
+create or replace function tasker.claim_steps(
+    p_ids bigint[], p_worker integer, p_claim uuid, p_moves boolean)
+returns json
+language plpgsql
+volatile
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := tasker.clock();
+    v_mark bigint;
+    v_handlers text[];
+    v_tasks uuid[];
+    v_open_tasks uuid[];
+    v_foreign bigint[];
+    v_held bigint[];
+begin
+    perform tasker.assert_read_committed();
+    v_handlers := tasker.assert_worker(p_worker);
+    if p_moves then
+        select last_value into v_mark from tasker.transitions_seq_seq;
+    end if;
+
+    perform 1 from tasker.steps where id = any (p_ids) order by id for no key update;
+    v_tasks := array(select distinct task_id from tasker.steps where id = any (p_ids));
+    v_open_tasks := array(select id from tasker.tasks where id = any (v_tasks) and state = 'in_progress');
+    v_held := array(
+        select id
+        from tasker.steps
+        where id = any (p_ids) and state = 'enqueued'
+          and (not task_id = any (v_open_tasks) or exists (
+              select 1 from tasker.queues where name = steps.queue and paused_at is not null)));
+    v_foreign := array(
+        select s.id
+        from tasker.steps s
+        cross join lateral (
+            select handler
+            from tasker.template_steps
+            where template_id = s.template_id and ordinal = s.ordinal
+            offset 0
+        ) ts
+        where s.id = any (p_ids) and s.state = 'enqueued' and not ts.handler = any (v_handlers));
+
+    with won as (
+        update tasker.steps s
+        set state = 'in_progress', attempt = s.attempt + 1, claim_id = p_claim, worker_id = p_worker,
+            enqueued_at = null, republished = 0, changed_at = v_now
+        where s.id = any (p_ids) and s.state = 'enqueued' and s.claim_id is distinct from p_claim
+          and not s.id = any (v_held) and not s.id = any (v_foreign)
+        returning s.id, s.task_id, s.attempt
+    ),
+    attempt as (
+        insert into tasker.step_attempts (step_id, attempt, claim_id, worker_id, claimed_at)
+        select id, attempt, p_claim, p_worker, v_now from won
+    )
+    insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)
+    select task_id, id, 'enqueued', 'in_progress', attempt, v_now from won;
+
+    if cardinality(v_held) + cardinality(v_foreign) > 0 then
+        with back as (
+            update tasker.steps s
+            set state = 'ready', enqueued_at = null, changed_at = v_now,
+                ready_at = case
+                    when s.id = any (v_held) and s.task_id = any (v_open_tasks) then v_now
+                end,
+                run_after = case
+                    when not s.id = any (v_held)
+                    then v_now + power(2, least(s.republished, 5)) * interval '1 second'
+                end,
+                republished = s.republished + (not s.id = any (v_held))::integer
+            where s.id = any (v_held || v_foreign) and s.state = 'enqueued'
+            returning s.id, s.task_id
+        )
+        insert into tasker.transitions (task_id, step_id, from_state, to_state, at, reason)
+        select task_id, id, 'enqueued', 'ready', v_now,
+            case when id = any (v_held) then 'held' else 'handler_missing' end
+        from back;
+    end if;
+
+    return json_build_object(
+        'steps', tasker.claimed(p_ids, p_claim),
+        'contexts', (
+            select json_object_agg(id, json_build_object(
+                'context', context, 'correlation_id', correlation_id))
+            from tasker.tasks
+            where id = any (v_tasks)),
+        'given_back', v_held || v_foreign,
+        'moves', case when p_moves then tasker.moves_since(v_tasks, v_mark, v_now) end);
+end
+$$;

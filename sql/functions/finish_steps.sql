@@ -1,0 +1,105 @@
+-- Records how attempts ended, advances children, settles tasks, and lets the worker keep what it can run
+-- next: the whole step of a chain in one round trip.
+--
+-- p_outcomes: [{"step_id", "attempt", "claim_id", "kind": "complete" | "failure", "result", "error",
+-- "permanent", "retry_after_ms", "started_ms_ago"}, …], under any claims of this worker.
+-- p_claim: fresh uuid for what is kept. p_keep: null, or {"queue", "budget_ms", "max"}: newly enqueued steps
+-- of that queue whose handlers this worker has, in order, while their expected times fit the budget; a slow
+-- or unknown one only by itself. Steps marked `alone` and held ones are never kept.
+-- Returns {"kept": claimed(), "publish", "refused": [step ids], "at", "moves"}. An outcome is refused when its
+-- attempt was ended by somebody else; what it brought is kept in step_attempts.late.
+-- With p_keep a stopped worker is refused with TK001, and nothing is recorded.
+--
+-- Locks: lock_with_children. The wake-up cannot be lost: children are decremented under locks taken in an
+-- earlier statement, in READ COMMITTED, so of two parents that finish together the second sees the first.
+-- A repeat moves nothing, since no attempt is open under its claims any more; its answer is read from the
+-- state in a last statement and brings the same kept steps and what is still to be published.
+create or replace function tasker.finish_steps(
+    p_outcomes jsonb, p_worker integer, p_claim uuid, p_keep jsonb, p_moves boolean)
+returns json
+language plpgsql
+volatile
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := tasker.clock();
+    v_mark bigint;
+    v_handlers text[];
+    v_ids constant bigint[] := array(
+        select distinct (o ->> 'step_id')::bigint from jsonb_array_elements(p_outcomes) o);
+    v_completing constant bigint[] := array(
+        select distinct (o ->> 'step_id')::bigint
+        from jsonb_array_elements(p_outcomes) o
+        where o ->> 'kind' = 'complete');
+    v_children bigint[];
+    v_moves tasker.step_move[];
+    v_recorded bigint[];
+    v_refused bigint[] := '{}';
+begin
+    perform tasker.assert_read_committed();
+    if p_keep is not null then
+        v_handlers := tasker.assert_worker(p_worker);
+    end if;
+    if p_moves then
+        select last_value into v_mark from tasker.transitions_seq_seq;
+    end if;
+    v_children := tasker.lock_with_children(v_ids, v_completing);
+
+    with outcome as materialized (
+        select distinct on (step_id) *
+        from jsonb_to_recordset(p_outcomes) as o (
+            step_id bigint, attempt integer, claim_id uuid, kind text, result jsonb, started_ms_ago float8)
+        where kind = 'complete'
+        order by step_id
+    ),
+    moved as (
+        update tasker.steps s
+        set state = 'complete', changed_at = v_now
+        from outcome o
+        where s.id = any (v_completing) and s.id = o.step_id and s.state = 'in_progress'
+          and s.attempt = o.attempt and s.claim_id = o.claim_id
+        returning s.id, s.task_id, s.attempt, o.result, o.started_ms_ago
+    ),
+    attempt as (
+        update tasker.step_attempts a
+        set finished_at = v_now, outcome = 'complete', result = m.result,
+            started_at = greatest(a.claimed_at, v_now - m.started_ms_ago * interval '1 millisecond')
+        from moved m
+        where a.step_id = any (v_completing) and a.step_id = m.id and a.attempt = m.attempt
+    ),
+    log as (
+        insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)
+        select task_id, id, 'in_progress', 'complete', attempt, v_now from moved
+    )
+    select coalesce(array_agg((task_id, id, 'in_progress', 'complete')::tasker.step_move), '{}')
+    into v_moves
+    from moved;
+
+    if cardinality(v_completing) < jsonb_array_length(p_outcomes) then
+        v_moves := v_moves || tasker.record_failures(p_outcomes, v_now);
+    end if;
+    v_recorded := array(select step_id from unnest(v_moves));
+    if cardinality(v_recorded) < cardinality(v_ids) then
+        v_refused := tasker.record_late(p_outcomes, v_recorded);
+    end if;
+
+    v_moves := tasker.advance_tasks(v_moves, v_now, case when p_keep is null then v_now end, null);
+    if p_keep is not null then
+        perform tasker.keep_steps(v_children, p_worker, p_claim, p_keep, v_handlers, v_now);
+    end if;
+
+    return json_build_object(
+        'kept', case when p_keep is null then '[]' else tasker.claimed(v_children, p_claim) end,
+        'publish', tasker.publication(v_children),
+        'refused', v_refused,
+        'at', v_now,
+        'moves', case
+            when p_moves then tasker.moves_since(
+                array(select distinct task_id from unnest(v_moves)), v_mark, v_now)
+        end);
+end
+$$;

@@ -1,0 +1,28 @@
+-- Steps a worker gave back because it lacks their handler (`ready` with a due time): those whose handler a
+-- live worker of their queue has by now are handed to the dispatch loop, the others are looked at again in
+-- 5 s without a trace in the log. Caller holds the steps' locks. A repeat finds none due.
+create or replace function tasker.offer_given_back(p_steps bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+as $$
+begin
+    update tasker.steps s
+    set ready_at = case when g.served then p_now end,
+        run_after = case when not g.served then p_now + interval '5 seconds' end,
+        changed_at = p_now
+    from (
+        select given.id, tasker.served(given.queue, ts.handler) as served
+        from tasker.steps given
+        cross join lateral (
+            select handler
+            from tasker.template_steps
+            where template_id = given.template_id and ordinal = given.ordinal
+            offset 0
+        ) ts
+        where given.id = any (p_steps) and given.state = 'ready' and given.run_after <= p_now
+        offset 0
+    ) g
+    where s.id = any (p_steps) and s.id = g.id;
+end
+$$;

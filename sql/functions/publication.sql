@@ -1,0 +1,30 @@
+-- What has to be published for these steps: [[queue, expected_ms | null, alone, [step ids]], …], one entry
+-- per queue and handler, for the steps that are `enqueued` with a message due. The publisher cuts it into
+-- messages. Reads only; called last by every function that enqueues, so a repeat of such a function
+-- answers from the state it finds.
+create or replace function tasker.publication(p_steps bigint[])
+returns json
+language plpgsql
+volatile
+as $$
+begin
+    return (
+        select coalesce(json_agg(json_build_array(g.queue, h.expected_ms, g.alone, g.ids)), '[]')
+        from (
+            select s.queue, ts.handler, s.alone, array_agg(s.id order by s.id) as ids
+            from tasker.steps s
+            cross join lateral (
+                select handler
+                from tasker.template_steps
+                where template_id = s.template_id and ordinal = s.ordinal
+                offset 0
+            ) ts
+            where s.id = any (p_steps) and s.state = 'enqueued' and s.enqueued_at is not null
+            group by s.queue, ts.handler, s.alone
+        ) g
+        left join lateral (
+            select expected_ms from tasker.handlers where name = g.handler offset 0
+        ) h on true
+    );
+end
+$$;

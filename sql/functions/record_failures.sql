@@ -1,0 +1,68 @@
+-- finish_steps for the outcomes of kind "failure": waiting_for_retry while attempts are left, else error.
+-- permanent ends the step at once; retry_after_ms replaces the policy's delay. Returns the moves.
+-- Caller holds the locks. A repeat finds no attempt open under its claims and changes nothing.
+create or replace function tasker.record_failures(p_outcomes jsonb, p_now timestamptz)
+returns tasker.step_move[]
+language plpgsql
+volatile
+as $$
+declare
+    v_failing constant bigint[] := array(
+        select distinct (o ->> 'step_id')::bigint
+        from jsonb_array_elements(p_outcomes) o
+        where o ->> 'kind' = 'failure');
+    v_moves tasker.step_move[];
+begin
+    with outcome as materialized (
+        select distinct on (step_id) *
+        from jsonb_to_recordset(p_outcomes) as o (
+            step_id bigint, attempt integer, claim_id uuid, kind text, error jsonb, permanent boolean,
+            retry_after_ms float8, started_ms_ago float8)
+        where kind = 'failure'
+        order by step_id
+    ),
+    decided as materialized (
+        select s.id, s.attempt, o.error, o.started_ms_ago,
+            p_now + coalesce(o.retry_after_ms * interval '1 millisecond',
+                tasker.retry_delay(ts.retry, s.failures + 1)) as due,
+            case
+                when coalesce(o.permanent, false) or s.failures + 1 >= ts.max_attempts then 'error'
+                else 'waiting_for_retry'
+            end as state
+        from tasker.steps s
+        join outcome o on o.step_id = s.id
+        cross join lateral (
+            select retry, max_attempts
+            from tasker.template_steps
+            where template_id = s.template_id and ordinal = s.ordinal
+            offset 0
+        ) ts
+        where s.id = any (v_failing) and s.state = 'in_progress'
+          and s.attempt = o.attempt and s.claim_id = o.claim_id
+    ),
+    moved as (
+        update tasker.steps s
+        set state = d.state, failures = s.failures + 1, changed_at = p_now,
+            run_after = case when d.state = 'waiting_for_retry' then d.due end
+        from decided d
+        where s.id = any (v_failing) and s.id = d.id
+        returning s.id, s.task_id, s.attempt, s.state, d.error, d.started_ms_ago
+    ),
+    attempt as (
+        update tasker.step_attempts a
+        set finished_at = p_now, error = m.error,
+            outcome = case when m.state = 'error' then 'error' else 'retry' end,
+            started_at = greatest(a.claimed_at, p_now - m.started_ms_ago * interval '1 millisecond')
+        from moved m
+        where a.step_id = any (v_failing) and a.step_id = m.id and a.attempt = m.attempt
+    ),
+    log as (
+        insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at, reason)
+        select task_id, id, 'in_progress', state, attempt, p_now, error ->> 'type' from moved
+    )
+    select coalesce(array_agg((task_id, id, 'in_progress', state)::tasker.step_move), '{}')
+    into v_moves
+    from moved;
+    return v_moves;
+end
+$$;

@@ -1,0 +1,71 @@
+-- Takes steps back from stopped workers: every attempt still open under one ends as `lost` and its step
+-- is enqueued again (ready when held), marked `alone`. Only a loss while alone counts, since in a shared
+-- claim nobody knows which step killed the worker; at p_max_losses the step becomes error.
+-- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
+--
+-- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
+-- attempts of stopped workers each time, so a claim that slipped past the stop is found by the next call,
+-- and a repeat finds none.
+create or replace function tasker.recover_steps(p_max_losses integer, p_limit integer, p_moves boolean)
+returns json
+language plpgsql
+volatile
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := tasker.clock();
+    v_mark bigint;
+    v_lost bigint[];
+    v_spent bigint[];
+    v_moves tasker.step_move[];
+begin
+    perform tasker.assert_read_committed();
+    if p_moves then
+        select last_value into v_mark from tasker.transitions_seq_seq;
+    end if;
+
+    v_lost := array(
+        select a.step_id
+        from tasker.step_attempts a
+        cross join lateral (
+            select 1 from tasker.workers where id = a.worker_id and stopped_at is not null offset 0
+        ) stopped
+        where a.finished_at is null and a.worker_id is not null
+        order by a.worker_id
+        limit p_limit);
+    perform tasker.lock_with_children(v_lost, '{}');
+    v_lost := array(
+        select s.id
+        from tasker.steps s
+        cross join lateral (
+            select 1 from tasker.workers where id = s.worker_id and stopped_at is not null offset 0
+        ) stopped
+        where s.id = any (v_lost) and s.state = 'in_progress');
+    v_spent := array(
+        select id from tasker.steps where id = any (v_lost) and alone and losses + 1 >= p_max_losses);
+
+    update tasker.step_attempts
+    set finished_at = v_now, outcome = 'lost'
+    where step_id = any (v_lost) and finished_at is null;
+    update tasker.steps
+    set losses = losses + alone::integer, alone = true
+    where id = any (v_lost);
+    v_moves := tasker.move_steps(
+        v_spent, '{in_progress}', 'error', v_now, null, 'worker_lost');
+    v_moves := v_moves || tasker.offer_steps(v_lost, 'in_progress', v_now, null, 'worker_lost');
+    perform tasker.advance_tasks(v_moves, v_now, v_now, null);
+
+    return json_build_object(
+        'moved', cardinality(v_lost),
+        'publish', tasker.publication(v_lost),
+        'at', v_now,
+        'moves', case
+            when p_moves then tasker.moves_since(
+                array(select distinct task_id from unnest(v_moves)), v_mark, v_now)
+        end);
+end
+$$;

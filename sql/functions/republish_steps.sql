@@ -1,0 +1,75 @@
+-- Finds messages that are lost and has them published again. Queues are first in, first out, so a step
+-- still enqueued is
+--   overtaken: published more than p_grace before the newest message already received from its queue;
+--   probed: nothing was heard from the queue for p_grace though a live worker of it is free; then the
+--           oldest p_probe, which makes the others overtaken once they arrive.
+-- A long backlog is therefore never doubled, and steps whose queue or handler no live worker serves are
+-- left alone (`why` and `doctor` report them). At most p_limit a queue.
+-- After p_max_publishes by these rules a step is not published again but returned under "unclaimable", for
+-- park_steps. Returns {"moved": n, "unclaimable": [ids], "publish", "at"}.
+--
+-- Locks: steps by id, SKIP LOCKED inside a materialized CTE. The state stays enqueued, so nothing is
+-- logged. A repeat finds the publication times fresh.
+create or replace function tasker.republish_steps(
+    p_grace interval, p_limit integer, p_probe integer, p_max_publishes integer)
+returns json
+language plpgsql
+volatile
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := tasker.clock();
+    v_queue tasker.queues;
+    v_before timestamptz;
+    v_limit integer;
+    v_batch bigint[];
+    v_lost bigint[] := '{}';
+    v_unclaimable bigint[];
+begin
+    perform tasker.assert_read_committed();
+    for v_queue in select * from tasker.queues order by name loop
+        v_before := v_queue.received_at - p_grace;
+        v_limit := p_limit;
+        if tasker.queue_is_idle(v_queue.name)
+           and coalesce(v_queue.heard_at, '-infinity') < v_now - p_grace then
+            v_before := v_now - p_grace;
+            v_limit := p_probe;
+        end if;
+        v_batch := array(
+            with old as materialized (
+                select id, template_id, ordinal from tasker.steps
+                where queue = v_queue.name and enqueued_at < v_before and state = 'enqueued'
+                order by enqueued_at
+                limit v_limit
+                for no key update skip locked
+            )
+            select o.id
+            from old o
+            cross join lateral (
+                select handler
+                from tasker.template_steps
+                where template_id = o.template_id and ordinal = o.ordinal
+                offset 0
+            ) ts
+            where tasker.served(v_queue.name, ts.handler));
+        v_lost := v_lost || v_batch;
+    end loop;
+
+    v_unclaimable := array(
+        select id from tasker.steps where id = any (v_lost) and republished >= p_max_publishes);
+    update tasker.steps
+    set enqueued_at = v_now, republished = republished + 1
+    where id = any (v_lost) and not id = any (v_unclaimable);
+
+    return json_build_object(
+        'moved', cardinality(v_lost) - cardinality(v_unclaimable),
+        'unclaimable', v_unclaimable,
+        'publish', tasker.publication(array(
+            select id from unnest(v_lost) id where not id = any (v_unclaimable))),
+        'at', v_now);
+end
+$$;

@@ -1,0 +1,23 @@
+-- Results of named steps of one task as {name: {"state", "result"}}, for a handler that asks for a distant
+-- ancestor or has too many parents to be sent along. Reads only.
+create or replace function tasker.step_results(p_task uuid, p_names text[])
+returns json
+language plpgsql
+volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+    return (
+        select coalesce(json_object_agg(s.name, json_build_object('state', s.state, 'result', a.result)), '{}')
+        from tasker.steps s
+        left join lateral (
+            select result
+            from tasker.step_attempts
+            where step_id = s.id and attempt = s.attempt and outcome = 'complete'
+            offset 0
+        ) a on true
+        where s.task_id = p_task and s.name = any (p_names)
+    );
+end
+$$;

@@ -1,0 +1,118 @@
+"""Every exception of Tasker, grouped by who has to act."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TaskerError(Exception):
+    """Root of everything Tasker raises on purpose."""
+
+
+# --- a template's author acts -------------------------------------------------------------------
+
+
+class TemplateError(TaskerError):
+    """A template or its registration is wrong. `problems` holds every finding, one line each."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class TemplateConflict(TaskerError):
+    """The same template version is already stored with another content; publish a new version."""
+
+
+# --- whoever runs the system acts ---------------------------------------------------------------
+
+
+class SettingsError(TaskerError):
+    """A setting is missing, contradictory or malformed."""
+
+
+class SchemaBehind(TaskerError):
+    """The database schema is older than this code; run `tasker db migrate`."""
+
+
+class Unreachable(TaskerError):
+    """PostgreSQL or the broker did not answer; nothing was changed by the call that raised it."""
+
+
+# --- the caller acts ----------------------------------------------------------------------------
+
+
+class ValueRefused(TaskerError, ValueError):  # noqa: N818 - named after what happened to the value
+    """A context, result or config holds something JSON cannot carry; the message names the path."""
+
+
+class NotFound(TaskerError, LookupError):
+    """The named task, step, template or queue does not exist."""
+
+
+class TaskNotFound(NotFound):
+    """No task has this id."""
+
+
+class StepNotFound(NotFound):
+    """The task has no step of this name."""
+
+
+class TemplateNotFound(NotFound):
+    """No active template has this name and version."""
+
+
+class StateConflict(TaskerError):
+    """The task or step is in a state that does not allow this; the message names the state found."""
+
+
+class IdempotencyConflict(StateConflict):
+    """The idempotency key already belongs to a task submitted with another context."""
+
+
+class WaitTimeout(TaskerError, TimeoutError):
+    """The task did not settle in the time given; it goes on running."""
+
+
+class StepNotComplete(TaskerError):
+    """The step has no result yet."""
+
+
+class StepFailed(TaskerError):
+    """The step ended in `error`; `error` holds what its last attempt recorded."""
+
+    def __init__(self, message: str, error: dict[str, object] | None = None) -> None:
+        self.error = error or {}
+        super().__init__(message)
+
+
+# --- a handler raises ---------------------------------------------------------------------------
+
+
+class RetryableError(TaskerError):
+    """Raise from a handler to fail this attempt and try again.
+
+    `retry_after` is in seconds and replaces the policy's delay; None takes the policy's.
+    """
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class PermanentError(TaskerError):
+    """Raise from a handler to fail the step at once, whatever attempts are left."""
+
+
+# --- inside the engine --------------------------------------------------------------------------
+
+
+class WorkerStopped(TaskerError):
+    """This worker's row was stopped (it was thought dead); the process registers anew."""
+
+
+class WrongIsolation(TaskerError):
+    """A state-changing function was called outside READ COMMITTED, where wake-ups can be lost."""
