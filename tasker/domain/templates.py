@@ -1,0 +1,279 @@
+"""A template's definition: the graph as data, its stored JSON, and the check that it can run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tasker.domain import graph
+from tasker.domain.errors import TemplateError, ValueRefused
+from tasker.domain.retry import Retry
+from tasker.domain.schemas import schema_problems
+from tasker.domain.suggest import did_you_mean
+from tasker.domain.values import encode
+from tasker.domain.version import NAME, NAME_RULE, is_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+DEFAULT_TIMEOUT_SECONDS = 300.0
+MAX_TIMEOUT_SECONDS = 24 * 86_400
+MAX_PRIORITY = 100
+MAX_STEPS = 10_000
+RESERVED_STEP_NAMES = frozenset({"context", "step", "results"})
+"""As parameters of a handler these mean something else than a parent's result."""
+
+_HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
+_CONFIG_BYTES = 65_536
+_DEPTH = 64
+_SUGGESTIONS = 20
+"""Looking for the nearest name is slow; past so many wrong ones it helps nobody."""
+
+Path = tuple[str | int, ...]
+"""Where in a definition: ("steps", 2, "depends_on", 0)."""
+
+
+class Problem(NamedTuple):
+    """One finding about a definition."""
+
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class StepDefinition:
+    """One node. `queue` None takes the app's default queue; a higher `priority` runs first."""
+
+    name: str
+    handler: str
+    depends_on: tuple[str, ...] = ()
+    retry: Retry = field(default_factory=Retry)
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    queue: str | None = None
+    priority: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form; SQL reads it."""
+        config = encode(self.config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
+        return {
+            "name": self.name,
+            "handler": self.handler,
+            "depends_on": list(self.depends_on),
+            "queue": self.queue,
+            "priority": self.priority,
+            "timeout_ms": max(1, round(self.timeout_seconds * 1000)),
+            "retry": self.retry.to_json(),
+            "config": json.loads(config),
+            "description": self.description,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> StepDefinition:
+        """The step that `to_json` wrote."""
+        return cls(
+            name=stored["name"],
+            handler=stored["handler"],
+            depends_on=tuple(stored["depends_on"]),
+            retry=Retry.from_json(stored["retry"]),
+            timeout_seconds=stored["timeout_ms"] / 1000,
+            queue=stored["queue"],
+            priority=stored["priority"],
+            config=stored["config"],
+            description=stored["description"],
+        )
+
+
+@dataclass(frozen=True)
+class TemplateDefinition:
+    """A version of a graph. `context_schema` is the JSON Schema that contexts are held to at submit."""
+
+    namespace: str
+    name: str
+    version: str
+    steps: tuple[StepDefinition, ...]
+    description: str = ""
+    context_schema: dict[str, Any] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    @cached_property
+    def parents(self) -> dict[str, tuple[str, ...]]:
+        """Each step's parents, by name, in the definition's order."""
+        return {step.name: step.depends_on for step in self.steps}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what the template does: no descriptions, and the order of parents is nothing."""
+        content = self.to_json()
+        del content["description"]
+        content["context_schema"] = _without_descriptions(content["context_schema"])
+        for step in content["steps"]:
+            del step["description"]
+            step["depends_on"].sort()
+        return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def levels(self) -> list[list[str]]:
+        """Step names by their longest way from a root."""
+        return graph.levels(self.parents)
+
+    def mermaid(self, states: Mapping[str, str] | None = None) -> str:
+        """The graph as Mermaid text; with `states` (step name to state) as a run of it."""
+        return graph.mermaid(self.parents, states)
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form; SQL reads it."""
+        return {
+            "namespace": self.namespace,
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "context_schema": self.context_schema,
+            "steps": [step.to_json() for step in self.steps],
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> TemplateDefinition:
+        """The definition that `to_json` wrote."""
+        return cls(
+            namespace=stored["namespace"],
+            name=stored["name"],
+            version=stored["version"],
+            steps=tuple(StepDefinition.from_json(step) for step in stored["steps"]),
+            description=stored["description"],
+            context_schema=stored["context_schema"],
+        )
+
+
+def check(
+    definition: TemplateDefinition, source: str | Callable[[Path], str], *, max_steps: int = MAX_STEPS
+) -> None:
+    """Raise TemplateError listing every problem, each behind `source` (or what it says for the path)."""
+    locate = source if callable(source) else lambda _: source
+    found = [describe(problem, definition, locate) for problem in problems(definition, max_steps=max_steps)]
+    if found:
+        raise TemplateError(found)
+
+
+def describe(problem: Problem, definition: TemplateDefinition, locate: Callable[[Path], str]) -> str:
+    """One line of a TemplateError: where, about what, and what is wrong."""
+    match problem.path:
+        case ("steps", int(index), *rest) if index < len(definition.steps):
+            about = f'step "{definition.steps[index].name}"' + (f", {rest[0]}" if rest else "")
+        case path:
+            about = ".".join(str(part) for part in path)
+    return f"{locate(problem.path)}: {about + ': ' if about else ''}{problem.message}"
+
+
+def problems(definition: TemplateDefinition, *, max_steps: int = MAX_STEPS) -> Iterator[Problem]:
+    """Everything that keeps the definition from being stored; values of a wrong type included."""
+    yield from _head_problems(definition)
+    if not definition.steps:
+        yield Problem(("steps",), "a template needs at least one step")
+    elif len(definition.steps) > max_steps:
+        yield Problem(("steps",), f"{len(definition.steps)} steps are over the limit of {max_steps}")
+        return
+    for index, step in enumerate(definition.steps):
+        for field_name, message in _step_problems(step):
+            yield Problem(("steps", index, field_name), message)
+    yield from _edge_problems(definition)
+    yield from _cycle_problems(definition)
+
+
+# The checks take what authors wrote, whatever its type: declared types are what they check.
+
+
+def _head_problems(definition: Any) -> Iterator[Problem]:
+    for part in ("namespace", "name"):
+        value = getattr(definition, part)
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            yield Problem((part,), f"{value!r} {NAME_RULE}")
+    if not is_version(definition.version):
+        yield Problem(("version",), f"{definition.version!r} is not a version such as 1.0.0")
+    if not isinstance(definition.description, str):
+        yield Problem(("description",), f"must be text, not {definition.description!r}")
+    if definition.context_schema is not None:
+        for message in schema_problems(definition.context_schema):
+            yield Problem(("context_schema",), message)
+
+
+def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(step.name, str) or not NAME.fullmatch(step.name):
+        yield "name", f"{step.name!r} {NAME_RULE}"
+    elif step.name in RESERVED_STEP_NAMES:
+        yield "name", f'"{step.name}" means something else as a parameter of a handler; use another name'
+    if not isinstance(step.handler, str) or not _HANDLER_NAME.fullmatch(step.handler):
+        yield "handler", f"{step.handler!r} is not a handler's name, such as orders.charge"
+    seconds, priority, config = step.timeout_seconds, step.priority, step.config
+    if type(seconds) not in (int, float) or not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        yield "timeout_seconds", f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {seconds!r}"
+    if step.queue is not None and (not isinstance(step.queue, str) or not _QUEUE_NAME.fullmatch(step.queue)):
+        yield "queue", f"{step.queue!r} is not the name of a queue"
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        yield (
+            "priority",
+            f"must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}",
+        )
+    if not isinstance(step.description, str):
+        yield "description", f"must be text, not {step.description!r}"
+    if not isinstance(config, dict):
+        yield "config", f"must be a JSON object, not {config!r}"
+        return
+    try:
+        encode(config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
+    except ValueRefused as exc:
+        yield "config", str(exc).removeprefix("config: ")
+
+
+def _edge_problems(definition: Any) -> Iterator[Problem]:
+    known = {step.name for step in definition.steps if isinstance(step.name, str)}
+    repeated: set[str] = set()
+    suggestions = _SUGGESTIONS
+    for index, step in enumerate(definition.steps):
+        if step.name in repeated:
+            yield Problem(("steps", index, "name"), "another step has this name")
+        repeated.add(step.name)
+        named: set[object] = set()
+        for place, parent in enumerate(step.depends_on):
+            path = ("steps", index, "depends_on", place)
+            if parent == step.name:
+                yield Problem(path, f"a cycle: {parent} -> {parent}")
+            elif parent not in known:
+                suggestions -= 1
+                nearest = did_you_mean(str(parent), known) if suggestions >= 0 else ""
+                yield Problem(path, f'"{parent}" is not a step of this template{nearest}')
+            elif parent in named:
+                yield Problem(path, f'"{parent}" is named twice')
+            named.add(parent)
+
+
+def _cycle_problems(definition: TemplateDefinition) -> Iterator[Problem]:
+    parents: dict[str, list[str]] = {}
+    for step in definition.steps:
+        parents.setdefault(step.name, [parent for parent in step.depends_on if parent != step.name])
+    cycle = graph.find_cycle(parents)
+    if cycle:
+        index = next(index for index, step in enumerate(definition.steps) if step.name == cycle[0])
+        yield Problem(("steps", index, "depends_on"), f"a cycle: {' -> '.join(cycle)}")
+
+
+def _without_descriptions(schema: Any) -> Any:
+    """The schema less its texts for people; a property called "description" is an object, and stays."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_descriptions(value)
+            for key, value in schema.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    if isinstance(schema, list):
+        return [_without_descriptions(item) for item in schema]
+    return schema
