@@ -31,4 +31,5 @@ def become(parent: int, death_signal: int, uid: int, gid: int, command: list[str
 
 
 if __name__ == "__main__":
-    become(*map(int, sys.argv[1:5]), sys.argv[5:])
+    parent_pid, death_signal_number, user_id, group_id = map(int, sys.argv[1:5])
+    become(parent_pid, death_signal_number, user_id, group_id, sys.argv[5:])

@@ -42,7 +42,7 @@ class Child:
     first. `held` are file descriptors it keeps open for life. Parent death is noticed on Linux only.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one fact about the process
+    def __init__(
         self,
         command: Sequence[str],
         *,
@@ -60,7 +60,7 @@ class Child:
         binding = (os.getpid(), int(shutdown.signals[0]), uid, gid)
         with log.open("ab") as output:
             self._log_start = output.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - no shell, absolute path
+            self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", bound, *map(str, binding), *command],
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=output,

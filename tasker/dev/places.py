@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,9 @@ def private_folder(user: User | None) -> Path:
         if fits and (user is None or user.can_enter(parent)):
             return _ours(parent / name, 0o700 if user is None else 0o711)
     tried = " and ".join(map(str, candidates))
-    raise SettingsError(f"no temporary folder is short and open enough for sockets (tried {tried}); set TMPDIR")
+    raise SettingsError(
+        f"no temporary folder is short and open enough for sockets (tried {tried}); set TMPDIR"
+    )
 
 
 def socket_folder(data_dir: Path, user: User | None) -> Path:
@@ -44,6 +47,12 @@ def socket_folder(data_dir: Path, user: User | None) -> Path:
     if user is not None:
         os.chown(folder, user.uid, user.gid)
     return folder
+
+
+def leave(folder: Path) -> None:
+    """Remove a socket folder that holds neither sockets nor data any more."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def data_folder(data_dir: Path) -> Path:
@@ -66,5 +75,7 @@ def _ours(folder: Path, mode: int) -> Path:
             shutil.rmtree(staging)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise SettingsError(f"{folder} is not a private folder of this user; remove it or set TMPDIR to another place")
+        raise SettingsError(
+            f"{folder} is not a private folder of this user; remove it or set TMPDIR to another place"
+        )
     return folder

@@ -7,17 +7,17 @@ import shutil
 import socket
 import struct
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tasker.dev.binaries import postgres_folder, runnable_by
 from tasker.dev.child import POSTGRES_SHUTDOWN, Child
-from tasker.dev.places import data_folder, private_folder, socket_folder
+from tasker.dev.places import data_folder, leave, private_folder, socket_folder
 from tasker.dev.users import User, server_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 NAME = "tasker"
 """The superuser and the database that a new cluster gets."""
@@ -70,6 +70,7 @@ def start_postgres(
         yield f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets), safe='/')}"
     finally:
         server.stop()
+        leave(sockets)
 
 
 def postgres_answers(sockets: Path) -> bool:
@@ -91,7 +92,7 @@ def _elsewhere(cluster: Path, sockets: Path) -> Path:
 
     The link is followed only when it is this folder's own: a copy of `.tasker` gets its own cluster.
     """
-    linked = Path(os.readlink(cluster)) if cluster.is_symlink() else None
+    linked = cluster.readlink() if cluster.is_symlink() else None
     if linked is not None and linked.parent.name == sockets.name and linked.is_dir():
         return linked
     cluster.unlink(missing_ok=True)
@@ -99,9 +100,7 @@ def _elsewhere(cluster: Path, sockets: Path) -> Path:
     return sockets / cluster.name
 
 
-def _create_cluster(
-    programs: Path, cluster: Path, user: User | None, log: Path, held: Sequence[int]
-) -> None:
+def _create_cluster(programs: Path, cluster: Path, user: User | None, log: Path, held: Sequence[int]) -> None:
     # Made beside its place and renamed, so that a half-made cluster is never taken for one.
     unfinished = cluster.with_name(f"{cluster.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tasker.dev.binaries import redis_server
 from tasker.dev.child import Child
-from tasker.dev.places import data_folder, socket_folder
+from tasker.dev.places import data_folder, leave, socket_folder
 from tasker.dev.users import server_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 SOCKET_NAME = "redis.sock"
 
@@ -48,6 +48,7 @@ def start_redis(data_dir: Path, *, durable: bool = True, held: Sequence[int] = (
         yield f"redis+socket://{quote(str(path), safe='/')}?virtual_host=0"
     finally:
         server.stop()
+        leave(sockets)
 
 
 def redis_answers(sockets: Path) -> bool:

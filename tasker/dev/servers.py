@@ -80,12 +80,16 @@ def _exclusive(home: Path) -> Iterator[int]:
     try:
         descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise SettingsError(f"cannot use {home}: {error.strerror}; set TASKER_DATA_DIR to another folder") from error
+        raise SettingsError(
+            f"cannot use {home}: {error.strerror}; set TASKER_DATA_DIR to another folder"
+        ) from error
     try:
         deadline = time.monotonic() + STOP_SECONDS
         while not _locked(descriptor):
             if other := running(home):
-                raise StateConflict(f"{home} is in use by process {other.pid}; stop it or set TASKER_DATA_DIR")
+                raise StateConflict(
+                    f"{home} is in use by process {other.pid}; stop it or set TASKER_DATA_DIR"
+                )
             if time.monotonic() > deadline:
                 raise StateConflict(f"{home} is in use by another process; stop it or set TASKER_DATA_DIR")
             time.sleep(POLL_SECONDS)

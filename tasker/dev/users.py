@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tasker.domain.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFERRED = ("postgres", "nobody", "daemon")
 
@@ -23,7 +25,7 @@ class User(NamedTuple):
     def can(self, *command: str) -> bool:
         """Whether `command` starts and succeeds when this user runs it."""
         try:
-            done = subprocess.run(  # noqa: S603 - no shell
+            done = subprocess.run(
                 command,
                 user=self.uid,
                 group=self.gid,
@@ -43,10 +45,10 @@ class User(NamedTuple):
 
 
 def server_user(data_dir: Path) -> User | None:
-    """The user to run PostgreSQL as: None for ourselves; as root, the owner of the cluster found in
-    `data_dir`, else an unprivileged account.
+    """The user to run PostgreSQL as; None for ourselves.
 
-    Raises SettingsError when we are root and the machine has no other account.
+    As root it is the owner of the cluster found in `data_dir`, else an unprivileged account. Raises
+    SettingsError when the machine has none.
     """
     if os.geteuid() != 0:
         return None

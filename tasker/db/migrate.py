@@ -1,0 +1,195 @@
+"""Bringing a database up to this build: tables by Alembic revision, functions whole when they changed."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
+
+import psycopg
+from psycopg import IsolationLevel
+
+from tasker.db.revisions import HEAD
+from tasker.db.scripts import Applied, Scripts
+from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy as sa
+
+Connection: TypeAlias = psycopg.Connection[Any]
+
+LOCK_KEY = 0x7461736B6572
+"""The advisory lock under which databases are migrated: "tasker" in ASCII."""
+
+OLDEST_SERVER = 140000
+NAMES_SHOWN = 3
+REVISIONS = Path(__file__).with_name("revisions")
+SCHEME = re.compile(r"^postgres(ql)?(\+\w+)?://")
+
+
+class Status(NamedTuple):
+    """What a database has (`revision`; None for no schema at all) and what it lacks."""
+
+    revision: str | None
+    pending: tuple[str, ...]
+
+    @property
+    def current(self) -> bool:
+        """Whether this build can run on the database as it is."""
+        return not self.pending
+
+
+class _Found(NamedTuple):
+    revision: str | None
+    applied: dict[str, Applied]
+
+
+def migrate(url: str, *, scripts: Scripts | None = None) -> list[str]:
+    """Bring the database up to this build, in one transaction; returns what was applied, [] when current.
+
+    Repeats safely, also from several processes at once: they take turns. Raises SchemaBehind when an
+    unreleased build with other tables made the database, Unreachable when it does not answer.
+    """
+    wanted = scripts or Scripts.read()
+    with _transaction(url) as (connection, raw):
+        raw.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        found = _found(raw)
+        pending = _pending(found, wanted)
+        if found.revision != HEAD:
+            # `create schema if not exists` wants the right to create one even where a DBA has done it.
+            if not _exists(raw, "to_regnamespace('tasker')"):
+                raw.execute("create schema tasker")
+            _upgrade(wanted, connection=connection)
+        if pending:
+            raw.execute(wanted.functions_script(found.applied).encode())
+        return list(pending)
+
+
+def status(url: str, *, scripts: Scripts | None = None) -> Status:
+    """What `migrate` would do. Reads only; raises as `migrate` does."""
+    with _connect(url) as connection:
+        found = _found(connection)
+    return Status(found.revision, _pending(found, scripts or Scripts.read()))
+
+
+def require_current(url: str) -> None:
+    """Raises SchemaBehind, naming the command, unless this build can run on the database."""
+    found = status(url)
+    if found.revision is None:
+        raise SchemaBehind("the database has no Tasker schema; run `tasker db migrate`")
+    if not found.current:
+        raise SchemaBehind(
+            f"the database is behind this build ({_shortened(found.pending)}); run `tasker db migrate`"
+        )
+
+
+def sql(url: str | None = None, *, scripts: Scripts | None = None) -> str:
+    """The script that `migrate` would run, as one transaction, for somebody else to run.
+
+    It is for the database of `url` as it is now; without `url`, for an empty one.
+    """
+    wanted = scripts or Scripts.read()
+    found = _Found(None, {})
+    if url is not None:
+        with _connect(url) as connection:
+            found = _found(connection)
+    if not _pending(found, wanted):
+        return "-- Nothing to do: the database is current.\n"
+    parts = ["begin;", f"select pg_advisory_xact_lock({LOCK_KEY});"]
+    if found.revision != HEAD:
+        parts += ["create schema if not exists tasker;", _upgrade(wanted, since=found.revision)]
+    return "\n\n".join((*parts, wanted.functions_script(found.applied), "commit;\n"))
+
+
+def libpq_url(url: str) -> str:
+    """The URL as libpq reads it, from a SQLAlchemy one too (`postgresql+psycopg://`, `postgres://`)."""
+    return SCHEME.sub("postgresql://", url)
+
+
+def _pending(found: _Found, wanted: Scripts) -> tuple[str, ...]:
+    if found.revision == HEAD and (changed := wanted.changed_schema(found.applied)):
+        raise SchemaBehind(
+            f"an unreleased build with other tables made this database ({', '.join(changed)}); make it anew: "
+            "remove the folder .tasker of `tasker dev`, elsewhere `drop schema tasker cascade`, then migrate"
+        )
+    revisions = () if found.revision == HEAD else (f"revision {HEAD}",)
+    return (
+        *revisions,
+        *(file.name for file in wanted.changed_functions(found.applied)),
+        *(f"{name} (dropped)" for name in wanted.vanished_functions(found.applied)),
+    )
+
+
+def _found(connection: Connection) -> _Found:
+    if not _exists(connection, "to_regclass('tasker.sql_files')"):
+        return _Found(None, {})
+    revision = connection.execute("select version_num from tasker.alembic_version").fetchone()
+    files = connection.execute("select name, digest, header from tasker.sql_files").fetchall()
+    return _Found(revision and revision[0], {name: Applied(digest, header) for name, digest, header in files})
+
+
+def _exists(connection: Connection, lookup: LiteralString) -> bool:
+    row = connection.execute(f"select {lookup} is not null").fetchone()
+    return bool(row and row[0])
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    shown = names[:NAMES_SHOWN]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def _upgrade(wanted: Scripts, *, connection: sa.Connection | None = None, since: str | None = None) -> str:
+    """Run the revisions on `connection`; without one, return their SQL for a database at `since`."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    printed = io.StringIO()
+    attributes = {"connection": connection, "schema_script": wanted.schema_script()}
+    config = Config(output_buffer=printed, attributes=attributes)
+    config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
+    target = HEAD if connection is not None else f"{since or 'base'}:{HEAD}"
+    try:
+        command.upgrade(config, target, sql=connection is None)
+    except CommandError as error:
+        raise TaskerError(
+            f"cannot migrate to revision {HEAD}: {error}; is this build older than the database?"
+        ) from error
+    return printed.getvalue()
+
+
+@contextmanager
+def _transaction(url: str) -> Iterator[tuple[sa.Connection, Connection]]:
+    """One transaction, as Alembic's connection and as the driver's below it."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(
+        "postgresql+psycopg://",
+        creator=partial(_connect, url),
+        poolclass=sa.NullPool,
+        isolation_level="READ COMMITTED",
+    )
+    with engine.begin() as connection:
+        raw = connection.connection.driver_connection
+        if not isinstance(raw, psycopg.Connection):
+            raise TypeError("SQLAlchemy's psycopg dialect hands out psycopg connections")
+        yield connection, raw
+
+
+def _connect(url: str) -> Connection:
+    try:
+        connection = psycopg.connect(libpq_url(url), application_name="tasker db")
+    except psycopg.OperationalError as error:
+        raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}") from error
+    if connection.info.server_version < OLDEST_SERVER:
+        connection.close()
+        raise SettingsError(
+            f"PostgreSQL 14 or newer is needed; this one is {connection.info.server_version // 10000}"
+        )
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    return connection

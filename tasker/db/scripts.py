@@ -1,0 +1,130 @@
+"""The SQL files of this build, and the script that brings a database's functions up to them."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasker.domain.packaged import packaged_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+REGISTER = """\
+create table tasker.sql_files (
+    name       text primary key,
+    digest     text not null,
+    header     text not null,
+    applied_at timestamptz not null
+);
+comment on table tasker.sql_files is 'SQL files this database was made from; kept by tasker db migrate';
+"""
+
+COMMENT_LINES = re.compile(r"^\s*--.*$", re.MULTILINE)
+BODY = re.compile(r"\bas\s+\$", re.IGNORECASE)
+
+
+class SqlFile(NamedTuple):
+    """One file; `name` is its path below `sql/`."""
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """Changes with any change of the text."""
+        return _digest(self.text)
+
+    @property
+    def header(self) -> str:
+        """Changes with the arguments, the result and the attributes of a function, not with its body."""
+        return _digest(" ".join(BODY.split(COMMENT_LINES.sub("", self.text), maxsplit=1)[0].split()))
+
+    def record(self) -> str:
+        """The statement that notes this file as applied."""
+        return (
+            "insert into tasker.sql_files (name, digest, header, applied_at)\n"
+            f"values ('{self.name}', '{self.digest}', '{self.header}', clock_timestamp())\n"
+            "on conflict (name) do update\n"
+            "set digest = excluded.digest, header = excluded.header, applied_at = excluded.applied_at;\n"
+        )
+
+
+class Applied(NamedTuple):
+    """What a database says about a file."""
+
+    digest: str
+    header: str
+
+
+class Scripts(NamedTuple):
+    """All SQL files of a build, in the order of their names."""
+
+    schema: tuple[SqlFile, ...]
+    functions: tuple[SqlFile, ...]
+
+    @classmethod
+    def read(cls, folder: Path | None = None) -> Scripts:
+        """The files below `folder`, which is this build's own by default."""
+        root = folder or packaged_folder("sql")
+        return cls(_files(root, "schema"), _files(root, "functions"))
+
+    def schema_script(self) -> str:
+        """All tables, and the note of what they were made from."""
+        return "\n".join((REGISTER, *(file.text + "\n" + file.record() for file in self.schema)))
+
+    def changed_functions(self, applied: Mapping[str, Applied]) -> tuple[SqlFile, ...]:
+        """The functions that are new or whose text is another than the one applied."""
+        return tuple(file for file in self.functions if not _is_applied(file, applied))
+
+    def vanished_functions(self, applied: Mapping[str, Applied]) -> tuple[str, ...]:
+        """The names of files whose functions this build has no more."""
+        kept = {file.name for file in self.functions}
+        return tuple(sorted(name for name in applied if name.startswith("functions/") and name not in kept))
+
+    def changed_schema(self, applied: Mapping[str, Applied]) -> tuple[str, ...]:
+        """The names of schema files that differ from those the database was made from."""
+        names = {file.name for file in self.schema if not _is_applied(file, applied)}
+        names |= {name for name in applied if name.startswith("schema/")} - {
+            file.name for file in self.schema
+        }
+        return tuple(sorted(names))
+
+    def functions_script(self, applied: Mapping[str, Applied]) -> str:
+        """What brings the functions of a database that has `applied` up to this build.
+
+        A function with the same header is replaced in place, under running workers. Another header
+        may mean other arguments or another result, which PostgreSQL does not replace: the old one goes first.
+        """
+        parts = ["set local check_function_bodies = off;\n"]
+        for name in self.vanished_functions(applied):
+            parts += [_drop(name), _forget(name)]
+        for file in self.changed_functions(applied):
+            before = applied.get(file.name)
+            if before is not None and before.header != file.header:
+                parts.append(_drop(file.name))
+            parts += [file.text.rstrip() + "\n", file.record()]
+        return "\n".join(parts)
+
+
+def _files(root: Path, kind: str) -> tuple[SqlFile, ...]:
+    paths: Iterable[Path] = sorted((root / kind).glob("*.sql"))
+    return tuple(SqlFile(f"{kind}/{path.name}", path.read_text("utf-8")) for path in paths)
+
+
+def _is_applied(file: SqlFile, applied: Mapping[str, Applied]) -> bool:
+    return file.name in applied and applied[file.name].digest == file.digest
+
+
+def _drop(name: str) -> str:
+    return f"drop function if exists tasker.{name.removeprefix('functions/').removesuffix('.sql')};\n"
+
+
+def _forget(name: str) -> str:
+    return f"delete from tasker.sql_files where name = '{name}';\n"  # noqa: S608 - a name made from a file's
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
