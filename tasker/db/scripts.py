@@ -73,7 +73,9 @@ class Scripts(NamedTuple):
 
     def schema_script(self) -> str:
         """All tables, and the note of what they were made from."""
-        return "\n".join((REGISTER, *(file.text + "\n" + file.record() for file in self.schema)))
+        return "\n".join(
+            (REGISTER, *(f"-- {file.name}\n{file.text}\n{file.record()}" for file in self.schema))
+        )
 
     def changed_functions(self, applied: Mapping[str, Applied]) -> tuple[SqlFile, ...]:
         """The functions that are new or whose text is another than the one applied."""
@@ -105,7 +107,7 @@ class Scripts(NamedTuple):
             before = applied.get(file.name)
             if before is not None and before.header != file.header:
                 parts.append(_drop(file.name))
-            parts += [file.text.rstrip() + "\n", file.record()]
+            parts += [f"-- {file.name}\n{file.text.rstrip()}\n", file.record()]
         return "\n".join(parts)
 
 

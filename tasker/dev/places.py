@@ -27,7 +27,7 @@ def private_folder(user: User | None) -> Path:
 
     Raises SettingsError when its name is taken by somebody else.
     """
-    name = f"tasker-{os.geteuid()}"
+    name = _private_name()
     candidates = dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp")))  # noqa: S108 - owner is checked
     for parent in candidates:
         fits = len(os.fsencode(parent / name / LONGEST_SOCKET)) <= SOCKET_PATH_BYTES
@@ -49,6 +49,11 @@ def socket_folder(data_dir: Path, user: User | None) -> Path:
     return folder
 
 
+def is_socket_folder(folder: Path) -> bool:
+    """Whether `folder` is one that `socket_folder` makes for this user."""
+    return folder.parent.name == _private_name()
+
+
 def leave(folder: Path) -> None:
     """Remove a socket folder that holds neither sockets nor data any more."""
     with suppress(OSError):
@@ -56,13 +61,22 @@ def leave(folder: Path) -> None:
 
 
 def data_folder(data_dir: Path) -> Path:
-    """`data_dir`, made with its parents when missing."""
+    """`data_dir`, made with its parents when missing. Raises SettingsError when that is not allowed."""
     if not data_dir.is_dir():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Root lets PostgreSQL's user pass through to its own folder inside.
-        data_dir.chmod(0o700 if os.geteuid() else 0o711)
-        (data_dir / ".gitignore").write_text("*\n")
+        try:
+            data_dir.mkdir(parents=True)
+            # Root lets PostgreSQL's user pass through to its own folder inside.
+            data_dir.chmod(0o700 if os.geteuid() else 0o711)
+            (data_dir / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise SettingsError(
+                f"cannot make {data_dir}: {error.strerror}; set TASKER_DATA_DIR to another folder"
+            ) from error
     return data_dir
+
+
+def _private_name() -> str:
+    return f"tasker-{os.geteuid()}"
 
 
 def _ours(folder: Path, mode: int) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tasker.dev.child import POLL_SECONDS, STOP_SECONDS
-from tasker.dev.places import data_folder
+from tasker.dev.places import data_folder, is_socket_folder
 from tasker.dev.postgres import postgres_answers, start_postgres
 from tasker.dev.redis import redis_answers, start_redis
 from tasker.domain.errors import SettingsError, StateConflict
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEV_FILE = "dev.json"
 LOCK_FILE = "lock"
+GRACE_SECONDS = 1.0
+"""How long a system may seem to run after its process was killed: a kill takes effect a little later."""
 
 
 class DevSystem(NamedTuple):
@@ -63,12 +65,14 @@ def start(
 def running(data_dir: Path) -> DevSystem | None:
     """The system that runs on `data_dir`, or None: its process is alive and its own servers answer."""
     try:
-        found = json.loads((data_dir / DEV_FILE).read_text())
+        with (data_dir / DEV_FILE).open() as file:
+            if _locked(file.fileno(), fcntl.LOCK_SH):
+                return None
+            found = json.load(file)
         system = DevSystem(str(found["database_url"]), str(found["broker_url"]), int(found["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    alive = _process_exists(system.pid) and _answers(system.database_url) and _answers(system.broker_url)
-    return system if alive else None
+    return system if _answers(system.database_url) and _answers(system.broker_url) else None
 
 
 @contextmanager
@@ -84,23 +88,21 @@ def _exclusive(home: Path) -> Iterator[int]:
             f"cannot use {home}: {error.strerror}; set TASKER_DATA_DIR to another folder"
         ) from error
     try:
-        deadline = time.monotonic() + STOP_SECONDS
-        while not _locked(descriptor):
-            if other := running(home):
-                raise StateConflict(
-                    f"{home} is in use by process {other.pid}; stop it or set TASKER_DATA_DIR"
-                )
-            if time.monotonic() > deadline:
-                raise StateConflict(f"{home} is in use by another process; stop it or set TASKER_DATA_DIR")
+        began = time.monotonic()
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            other = running(home)
+            if time.monotonic() - began > (GRACE_SECONDS if other else STOP_SECONDS):
+                user = f"process {other.pid}" if other else "another process"
+                raise StateConflict(f"{home} is in use by {user}; stop it or set TASKER_DATA_DIR")
             time.sleep(POLL_SECONDS)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _locked(descriptor: int, how: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -108,33 +110,27 @@ def _locked(descriptor: int) -> bool:
 
 @contextmanager
 def _published(home: Path, system: DevSystem) -> Iterator[None]:
+    """Write the file that `running` reads; its lock, unlike a pid, says that this very process lives."""
     path = home / DEV_FILE
     fresh = home / f"{DEV_FILE}.new"
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         json.dump(system._asdict(), file)
-    fresh.replace(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        file.flush()
+        fresh.replace(path)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _answers(url: str) -> bool:
     """Whether the embedded server of this URL answers; one that was configured is not ours to ask."""
     parts = urlsplit(url)
     if parts.scheme == "redis+socket":
-        return redis_answers(Path(unquote(parts.path)).parent)
-    host = parse_qs(parts.query).get("host", [""])[0]
-    return postgres_answers(Path(host)) if host.startswith("/") else True
+        sockets = Path(unquote(parts.path)).parent
+        return not is_socket_folder(sockets) or redis_answers(sockets)
+    sockets = Path(parse_qs(parts.query).get("host", [""])[0])
+    return not is_socket_folder(sockets) or postgres_answers(sockets)
