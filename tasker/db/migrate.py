@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
 import psycopg
 from psycopg import IsolationLevel
 
-from tasker.db.revisions import HEAD
+from tasker.db.revisions import HEAD, HISTORY
 from tasker.db.scripts import Applied, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
 
@@ -53,10 +53,11 @@ def migrate(url: str, *, scripts: Scripts | None = None) -> list[str]:
     """Bring the database up to this build, in one transaction; returns what was applied, [] when current.
 
     Repeats safely, also from several processes at once: they take turns. Raises SchemaBehind when an
-    unreleased build with other tables made the database, Unreachable when it does not answer.
+    unreleased build with other tables made the database, SettingsError when the user may not change it,
+    Unreachable when it does not answer.
     """
     wanted = scripts or Scripts.read()
-    with _transaction(url) as (connection, raw):
+    with _refusal_explained(), _transaction(url) as (connection, raw):
         raw.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
         found = _found(raw)
         pending = _pending(found, wanted)
@@ -112,10 +113,12 @@ def libpq_url(url: str) -> str:
 
 
 def _pending(found: _Found, wanted: Scripts) -> tuple[str, ...]:
+    if found.revision not in (None, *HISTORY):
+        raise TaskerError(f"a newer Tasker made this database (revision {found.revision}); update this one")
     if found.revision == HEAD and (changed := wanted.changed_schema(found.applied)):
         raise SchemaBehind(
-            f"an unreleased build with other tables made this database ({', '.join(changed)}); make it anew: "
-            "remove the folder .tasker of `tasker dev`, elsewhere `drop schema tasker cascade`, then migrate"
+            f"an unreleased build made this database with other tables ({_shortened(changed)}); make it "
+            "anew: remove the folder .tasker of `tasker dev`; elsewhere `drop schema tasker cascade`, migrate"
         )
     revisions = () if found.revision == HEAD else (f"revision {HEAD}",)
     return (
@@ -147,19 +150,13 @@ def _upgrade(wanted: Scripts, *, connection: sa.Connection | None = None, since:
     """Run the revisions on `connection`; without one, return their SQL for a database at `since`."""
     from alembic import command
     from alembic.config import Config
-    from alembic.util import CommandError
 
     printed = io.StringIO()
     attributes = {"connection": connection, "schema_script": wanted.schema_script()}
     config = Config(output_buffer=printed, attributes=attributes)
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
     target = HEAD if connection is not None else f"{since or 'base'}:{HEAD}"
-    try:
-        command.upgrade(config, target, sql=connection is None)
-    except CommandError as error:
-        raise TaskerError(
-            f"cannot migrate to revision {HEAD}: {error}; is this build older than the database?"
-        ) from error
+    command.upgrade(config, target, sql=connection is None)
     return printed.getvalue()
 
 
@@ -179,6 +176,19 @@ def _transaction(url: str) -> Iterator[tuple[sa.Connection, Connection]]:
         if not isinstance(raw, psycopg.Connection):
             raise TypeError("SQLAlchemy's psycopg dialect hands out psycopg connections")
         yield connection, raw
+
+
+@contextmanager
+def _refusal_explained() -> Iterator[None]:
+    import sqlalchemy as sa
+
+    try:
+        yield
+    except (psycopg.errors.InsufficientPrivilege, sa.exc.ProgrammingError) as error:
+        cause = error.orig if isinstance(error, sa.exc.ProgrammingError) else error
+        if not isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise SettingsError(f"{cause}; let the database's owner run what `tasker db sql` prints") from error
 
 
 def _connect(url: str) -> Connection:

@@ -192,6 +192,18 @@ def test_a_configured_url_is_used_and_its_server_not_started(data: Path) -> None
         assert system == DevSystem(system.database_url, "redis://cache.example/0", os.getpid())
 
 
+def test_a_configured_socket_is_not_taken_for_an_embedded_server(data: Path) -> None:
+    elsewhere = "postgresql:///shop?host=/nowhere/run", "redis+socket:///nowhere/redis.sock"
+    with start(data, database_url=elsewhere[0], broker_url=elsewhere[1]) as system:
+        assert running(data) == system
+
+
+def test_a_data_folder_that_cannot_be_made_names_the_setting(temp: Path) -> None:
+    (temp / "file").touch()
+    with pytest.raises(SettingsError, match="TASKER_DATA_DIR"), start(temp / "file" / ".tasker"):
+        pass
+
+
 def test_one_data_folder_serves_one_system(data: Path) -> None:
     with start(data), pytest.raises(StateConflict, match=f"in use by process {os.getpid()}"), start(data):
         pass
@@ -263,7 +275,7 @@ def test_a_server_that_cannot_start_is_reported_with_the_end_of_its_log(data: Pa
 def test_without_the_embedded_extra_the_error_is_the_line_that_installs_it(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "")
     assert INSTALL_LINE == "pip install 'tasker-engine[embedded]'"
     for broken in (start_postgres(data), start_redis(data)):
@@ -275,7 +287,7 @@ def test_without_the_embedded_extra_the_error_is_the_line_that_installs_it(
 def test_redis_comes_from_path_when_the_package_has_none(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = temp / "redis-server"
     program.touch(0o755)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(temp))
     assert redis_server() == program
 

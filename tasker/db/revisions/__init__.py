@@ -1,4 +1,6 @@
 """The history of the schema, one Alembic revision per released change."""
 
-HEAD = "0001"
-"""The newest revision, known without loading Alembic: every worker compares it at start."""
+HISTORY = ("0001",)
+"""All revisions, oldest first, known without loading Alembic: every worker looks at start."""
+
+HEAD = HISTORY[-1]
