@@ -7,11 +7,13 @@ to run: one of the embedded ones, or one installed under /usr/lib/postgresql.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -33,6 +35,8 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 FAKE_CLOCK = Path(__file__).parent / "sql" / "fake_clock.sql"
 REDIS_DATABASES = 16
 MEMORY_NEEDED = 2 * 1024**3
+FOLDER_PREFIX = "tasker-tests-"
+ABANDONED_SECONDS = 60
 
 
 class Cluster(NamedTuple):
@@ -71,23 +75,38 @@ def quickest_folder() -> Path:
     return memory if roomy else Path(tempfile.gettempdir())
 
 
+def remove_abandoned(place: Path) -> None:
+    """Free the memory of runs that were killed: nobody holds the lock in their folder any more."""
+    for lock in place.glob(f"{FOLDER_PREFIX}*/lock"):
+        with suppress(OSError), lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if time.time() - lock.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(lock.parent)
+
+
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """The configured servers, or fresh ones that end with this process and leave nothing behind."""
+    place = quickest_folder()
+    remove_abandoned(place)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="tasker-tests-", dir=quickest_folder()))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)  # PostgreSQL runs as another user when the tests run as root
+        lock = stack.enter_context((folder / "lock").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = (lock.fileno(),)
         database_url = os.environ.get("TASKER_TEST_DATABASE_URL")
         if database_url is None:
             version = postgres_major()
+            bin_dir = postgres_bin_dir(version)
             postgres = start_postgres(
-                folder / "servers", version=version, bin_dir=postgres_bin_dir(version), durable=False
+                folder / "servers", version=version, bin_dir=bin_dir, durable=False, held=held
             )
             database_url = stack.enter_context(postgres)
         redis_url = os.environ.get("TASKER_TEST_REDIS_URL")
         if redis_url is None:
-            redis_url = stack.enter_context(start_redis(folder / "servers", durable=False))
+            redis_url = stack.enter_context(start_redis(folder / "servers", durable=False, held=held))
         yield Cluster(database_url, redis_url, uuid4().hex[:8])
 
 
