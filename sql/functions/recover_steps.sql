@@ -1,11 +1,12 @@
--- Takes steps back from stopped workers: every attempt still open under one ends as `lost` and its step
--- is enqueued again (ready when held), marked `alone`. Only a loss while alone counts, since in a shared
--- claim nobody knows which step killed the worker; at p_max_losses the step becomes error.
+-- Takes steps back from stopped workers: every attempt still open under one, or under a child of one, ends
+-- as `lost` and its step is enqueued again (ready when held), marked `alone`. Only a loss while alone
+-- counts, since in a shared claim nobody knows which step killed the worker; at p_max_losses the step
+-- becomes error.
 -- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
 --
 -- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
 -- attempts of stopped workers each time, so a claim that slipped past the stop is found by the next call,
--- and a repeat finds none.
+-- as is one by a child whose row stop_workers could not see yet. A repeat finds none.
 create or replace function tasker.recover_steps(p_max_losses integer, p_limit integer, p_moves boolean)
 returns json
 language plpgsql
@@ -19,6 +20,7 @@ as $$
 declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
+    v_gone integer[];
     v_lost bigint[];
     v_spent bigint[];
     v_moves tasker.step_move[];
@@ -28,23 +30,29 @@ begin
         select last_value into v_mark from tasker.transitions_seq_seq;
     end if;
 
-    v_lost := array(
-        select a.step_id
-        from tasker.step_attempts a
+    v_gone := array(
+        select busy.worker_id
+        from (
+            select distinct worker_id from tasker.step_attempts where finished_at is null
+        ) busy
         cross join lateral (
-            select 1 from tasker.workers where id = a.worker_id and stopped_at is not null offset 0
-        ) stopped
-        where a.finished_at is null and a.worker_id is not null
-        order by a.worker_id
+            select 1
+            from tasker.workers own
+            left join tasker.workers main on main.id = own.parent_id
+            where own.id = busy.worker_id
+              and (own.stopped_at is not null or main.stopped_at is not null)
+            offset 0
+        ) stopped);
+    v_lost := array(
+        select step_id
+        from tasker.step_attempts
+        where worker_id = any (v_gone) and finished_at is null
+        order by worker_id
         limit p_limit);
     perform tasker.lock_with_children(v_lost, '{}');
     v_lost := array(
-        select s.id
-        from tasker.steps s
-        cross join lateral (
-            select 1 from tasker.workers where id = s.worker_id and stopped_at is not null offset 0
-        ) stopped
-        where s.id = any (v_lost) and s.state = 'in_progress');
+        select id from tasker.steps
+        where id = any (v_lost) and state = 'in_progress' and worker_id = any (v_gone));
     v_spent := array(
         select id from tasker.steps where id = any (v_lost) and alone and losses + 1 >= p_max_losses);
 
