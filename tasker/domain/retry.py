@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import TemplateError
-from tasker.domain.suggest import did_you_mean
+from tasker.domain.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 BACKOFFS = ("none", "constant", "linear", "exponential", "fibonacci")
 JITTERS = ("none", "full", "equal")
@@ -30,9 +30,14 @@ _DOUBLINGS = 64
 """Past this many doublings even 1 ms is longer than MAX_SECONDS; keeps the power finite."""
 
 
-def class_name(kind: type[BaseException]) -> str:
+def class_name(kind: type) -> str:
     """How an exception class is stored: `ValueError` for a built-in, else `module.Class`."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_named(exc: BaseException, never_for: Collection[str]) -> bool:
+    """Whether the stored names hold the class of `exc` or one it inherits from."""
+    return bool(never_for) and any(class_name(kind) in never_for for kind in type(exc).__mro__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,7 @@ class Retry:
 
     def matches(self, exc: BaseException) -> bool:
         """Whether `never_for` names the class of `exc` or one it inherits from."""
-        return bool(self.never_for) and any(
-            class_name(kind) in self.never_for
-            for kind in type(exc).__mro__
-            if kind is not object and issubclass(kind, BaseException)
-        )
+        return is_named(exc, [kind for kind in self.never_for if isinstance(kind, str)])
 
     def to_json(self) -> dict[str, Any]:
         """The stored form; SQL reads it."""
@@ -126,7 +127,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS:
         yield (
             "max_attempts",
-            f"must be a whole number from 1 (no retry) to {MAX_ATTEMPTS}, not {attempts!r}",
+            f"must be a whole number from 1 (no retry) to {MAX_ATTEMPTS}, not {shown(attempts)}",
         )
     yield from _choice_problems(values, "backoff", BACKOFFS)
     yield from _choice_problems(values, "jitter", JITTERS)
@@ -138,7 +139,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_SECONDS
     ]
     for field in wrong:
-        yield field, f"must be a number of seconds from 0 to {MAX_SECONDS}, not {values[field]!r}"
+        yield field, f"must be a number of seconds from 0 to {MAX_SECONDS}, not {shown(values[field])}"
     if not wrong and base > ceiling:
         yield "max_seconds", f"{ceiling:g} is below base_seconds {base:g}; raise it or lower base_seconds"
     yield from _never_for_problems(values.get("never_for", ()))
@@ -149,18 +150,18 @@ def _choice_problems(
 ) -> Iterator[tuple[str, str]]:
     chosen = values.get(field, choices[0])
     if chosen not in choices:
-        yield field, f"{chosen!r} is none of {', '.join(choices)}{did_you_mean(str(chosen), choices)}"
+        yield field, f"{shown(chosen)} is none of {', '.join(choices)}{did_you_mean(str(chosen), choices)}"
 
 
 def _never_for_problems(never_for: object) -> Iterator[tuple[str, str]]:
     if not isinstance(never_for, tuple | list):
-        yield "never_for", f"must be a tuple of exception classes, as (ValueError,), not {never_for!r}"
+        yield "never_for", f"must be a list of exception classes or their names, not {shown(never_for)}"
         return
     for kind in never_for:
         if isinstance(kind, type) and issubclass(kind, BaseException):
             continue
         if not isinstance(kind, str) or not _CLASS_PATH.fullmatch(kind):
-            yield "never_for", f"{kind!r} is not an exception class, nor the name of one"
+            yield "never_for", f"{shown(kind)} is not an exception class, nor the name of one"
         elif "." not in kind and not _is_builtin_exception(kind):
             known = [name for name in vars(builtins) if _is_builtin_exception(name)]
             yield (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,9 +14,9 @@ from tasker.domain import graph
 from tasker.domain.errors import TemplateError, ValueRefused
 from tasker.domain.retry import Retry
 from tasker.domain.schemas import schema_problems
-from tasker.domain.suggest import did_you_mean
 from tasker.domain.values import encode
 from tasker.domain.version import NAME, NAME_RULE, is_version
+from tasker.domain.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,10 @@ DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_TIMEOUT_SECONDS = 24 * 86_400
 MAX_PRIORITY = 100
 MAX_STEPS = 10_000
+HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
 RESERVED_STEP_NAMES = frozenset({"context", "step", "results"})
 """As parameters of a handler these mean something else than a parent's result."""
 
-_HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 _CONFIG_BYTES = 65_536
 _DEPTH = 64
@@ -52,11 +53,11 @@ class StepDefinition:
     name: str
     handler: str
     depends_on: tuple[str, ...] = ()
-    retry: Retry = field(default_factory=Retry)
+    retry: Retry = dataclasses.field(default_factory=Retry)
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     queue: str | None = None
     priority: int = 0
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
     description: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -168,7 +169,10 @@ def describe(problem: Problem, definition: TemplateDefinition, locate: Callable[
     """One line of a TemplateError: where, about what, and what is wrong."""
     match problem.path:
         case ("steps", int(index), *rest) if index < len(definition.steps):
-            about = f'step "{definition.steps[index].name}"' + (f", {rest[0]}" if rest else "")
+            field = ".".join(part for part in rest if isinstance(part, str))
+            name: object = definition.steps[index].name
+            about = f'step "{name}"' if isinstance(name, str) else f"step number {index + 1}"
+            about += f", {field}" if field else ""
         case path:
             about = ".".join(str(part) for part in path)
     return f"{locate(problem.path)}: {about + ': ' if about else ''}{problem.message}"
@@ -196,11 +200,11 @@ def _head_problems(definition: Any) -> Iterator[Problem]:
     for part in ("namespace", "name"):
         value = getattr(definition, part)
         if not isinstance(value, str) or not NAME.fullmatch(value):
-            yield Problem((part,), f"{value!r} {NAME_RULE}")
+            yield Problem((part,), f"{shown(value)} {NAME_RULE}")
     if not is_version(definition.version):
-        yield Problem(("version",), f"{definition.version!r} is not a version such as 1.0.0")
+        yield Problem(("version",), f"{shown(definition.version)} is not a version such as 1.0.0")
     if not isinstance(definition.description, str):
-        yield Problem(("description",), f"must be text, not {definition.description!r}")
+        yield Problem(("description",), f"must be text, not {shown(definition.description)}")
     if definition.context_schema is not None:
         for message in schema_problems(definition.context_schema):
             yield Problem(("context_schema",), message)
@@ -208,25 +212,25 @@ def _head_problems(definition: Any) -> Iterator[Problem]:
 
 def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(step.name, str) or not NAME.fullmatch(step.name):
-        yield "name", f"{step.name!r} {NAME_RULE}"
+        yield "name", f"{shown(step.name)} {NAME_RULE}"
     elif step.name in RESERVED_STEP_NAMES:
         yield "name", f'"{step.name}" means something else as a parameter of a handler; use another name'
-    if not isinstance(step.handler, str) or not _HANDLER_NAME.fullmatch(step.handler):
-        yield "handler", f"{step.handler!r} is not a handler's name, such as orders.charge"
+    if not isinstance(step.handler, str) or not HANDLER_NAME.fullmatch(step.handler):
+        yield "handler", f"{shown(step.handler)} is not a handler's name, such as orders.charge"
     seconds, priority, config = step.timeout_seconds, step.priority, step.config
     if type(seconds) not in (int, float) or not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        yield "timeout_seconds", f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {seconds!r}"
+        yield "timeout_seconds", f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {shown(seconds)}"
     if step.queue is not None and (not isinstance(step.queue, str) or not _QUEUE_NAME.fullmatch(step.queue)):
-        yield "queue", f"{step.queue!r} is not the name of a queue"
+        yield "queue", f"{shown(step.queue)} is not the name of a queue"
     if type(priority) is not int or abs(priority) > MAX_PRIORITY:
         yield (
             "priority",
-            f"must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}",
+            f"must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {shown(priority)}",
         )
     if not isinstance(step.description, str):
-        yield "description", f"must be text, not {step.description!r}"
+        yield "description", f"must be text, not {shown(step.description)}"
     if not isinstance(config, dict):
-        yield "config", f"must be a JSON object, not {config!r}"
+        yield "config", f"must be a JSON object, not {shown(config)}"
         return
     try:
         encode(config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")

@@ -20,11 +20,11 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from tasker.domain.errors import ValueRefused
+from tasker.domain.wording import shown
 
 _MAX_DIGITS = 4_000
 """Python refuses to print or parse integers of more than 4 300 digits."""
 _HUGE = 10**_MAX_DIGITS
-_SHOWN = 60
 
 _dump = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
@@ -190,7 +190,7 @@ def _checked_number(value: float) -> int | float:
 def _key(key: Any) -> str:
     if isinstance(key, str):
         return str.__str__(key.value if isinstance(key, Enum) else key)
-    raise _Refused(f"the key {_short(key)} is not a string; JSON has only string keys")
+    raise _Refused(f"the key {shown(key)} is not a string; JSON has only string keys")
 
 
 def _builtin(value: str | float) -> str | int | float:
@@ -206,7 +206,7 @@ def _decimal(value: Decimal) -> str:
     if not value.is_finite():
         raise _Refused(f"{value} is not JSON; use None or a string")
     if abs(value.adjusted()) > _MAX_DIGITS:
-        raise _Refused(f"{_short(value)} is out of range (exponent {value.adjusted()}); use a string")
+        raise _Refused(f"{shown(value)} is out of range (exponent {value.adjusted()}); use a string")
     return str(value)
 
 
@@ -230,7 +230,7 @@ def _dumped(value: BaseModel) -> Any:
     try:
         return value.model_dump(mode="python", by_alias=True, warnings=False)
     except Exception as exc:
-        raise _Refused(f"{type(value).__name__} could not be dumped: {_short(exc)}") from exc
+        raise _Refused(f"{type(value).__name__} could not be dumped: {shown(exc)}") from exc
 
 
 def _not_json(value: Any) -> str:
@@ -241,7 +241,7 @@ def _not_json(value: Any) -> str:
         case bytes() | bytearray() | memoryview():
             advice = "decode it, or encode it as base64 text"
         case type():
-            return f"the class {_short(value)} is not JSON; did you mean an instance of it?"
+            return f"the class {shown(value)} is not JSON; did you mean an instance of it?"
         case _ if hasattr(value, "__await__"):
             advice = "it was not awaited"
         case _:
@@ -258,7 +258,7 @@ def _refuse_text(value: object, walk: _Walk, where: str) -> None:
 def _look_for_text(value: Any, path: str) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
-            _look_for_text(key, f"{path}: the key {_short(key)}")
+            _look_for_text(key, f"{path}: the key {shown(key)}")
             _look_for_text(item, _path(path, [key]))
     elif isinstance(value, list):
         for index, item in enumerate(value):
@@ -283,10 +283,5 @@ def _path(where: str, keys: list[str | int]) -> str:
         elif key.isidentifier():
             parts.append(f".{key}")
         else:
-            parts.append(f"[{_short(key)}]")
+            parts.append(f"[{shown(key)}]")
     return "".join(parts)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

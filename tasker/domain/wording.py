@@ -1,4 +1,4 @@
-"""The ending of an error message that names the nearest thing the author may have meant."""
+"""Parts of error messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SHOWN = 60
 _COMPARED = 2_000
 """Comparing is quadratic in the words' lengths; a template may hold 100 000 names."""
 
@@ -18,3 +19,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     candidates = list(islice(known, _COMPARED))
     near = get_close_matches(word, candidates, n=1) or [name for name in candidates if name == word.lower()]
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def shown(value: object) -> str:
+    """The value's repr, cut where it gets long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

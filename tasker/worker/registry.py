@@ -1,0 +1,110 @@
+"""What this process can run: one registry of handlers and templates, filled while modules are imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tasker.domain.errors import TemplateError
+from tasker.domain.wording import did_you_mean
+from tasker.worker.binding import problems
+from tasker.worker.handler import Handler, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tasker.domain.templates import StepDefinition, TemplateDefinition
+
+
+class Template(Protocol):
+    """A template of this process, from Python or from a file."""
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`."""
+
+    @property
+    def version(self) -> str:
+        """The SemVer version."""
+
+    @property
+    def context_type(self) -> Any:
+        """What contexts are validated to where a handler does not say; None for plain JSON."""
+
+    @property
+    def location(self) -> str:
+        """`file:line` where it was written."""
+
+    @property
+    def definition(self) -> TemplateDefinition:
+        """The checked definition. Raises TemplateError listing every problem."""
+
+
+class Registry:
+    """Handlers by name and templates by full name and version."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._templates: dict[tuple[str, str], Template] = {}
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """Every handler of this process by its name."""
+        return self._handlers
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """Every template of this process, in the order of registration."""
+        return tuple(self._templates.values())
+
+    def add_handler(self, name: str, call: Callable[..., Any]) -> Handler:
+        """Register a callable under a name; the same one again changes nothing.
+
+        Raises TemplateError for what cannot be a handler, and when the name has another callable.
+        """
+        handler = Handler(name, call)
+        refused = refusal(call)
+        if refused:
+            raise TemplateError(f'handler "{name}": {call!r} {refused}')
+        present = self._handlers.setdefault(name, handler)
+        if present.is_same(call):
+            return present
+        twice = " (one file, imported under two module names)" if present.location == handler.location else ""
+        raise TemplateError(f'two callables are named "{name}": {present.where}; and {handler.where}{twice}')
+
+    def add_template(self, template: Template) -> None:
+        """Register a template. Raises TemplateError when the name and version are another's."""
+        present = self._templates.setdefault((template.full_name, template.version), template)
+        if present is not template:
+            raise TemplateError(
+                f"two templates are named {template.full_name}@{template.version}: "
+                f"{present.location}; and {template.location}"
+            )
+
+    def template(self, full_name: str, version: str) -> Template | None:
+        """The template of this name and version, if this process has it."""
+        return self._templates.get((full_name, version))
+
+    def check(self) -> None:
+        """Check every template. Raises TemplateError listing the problems of all of them."""
+        found: list[str] = []
+        for template in self._templates.values():
+            try:
+                template.definition  # noqa: B018 - reading it checks it
+            except TemplateError as exc:
+                found += exc.problems
+        if found:
+            raise TemplateError(found)
+
+    def step_problems(self, step: StepDefinition, steps: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        """(field, message) for a step whose handler is missing here or does not fit it."""
+        handler = self._handlers.get(step.handler)
+        if handler is None:
+            nearest = did_you_mean(step.handler, self._handlers)
+            yield "handler", f'no handler is registered as "{step.handler}"{nearest}'
+            return
+        for message in problems(handler, step, steps.keys()):
+            yield "handler", f"{message} ({handler.where})"
+
+
+process = Registry()
+"""The registry of this process."""
