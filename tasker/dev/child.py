@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from tasker.domain.errors import Unreachable
 
@@ -23,16 +23,13 @@ POLL_SECONDS = 0.01
 LOG_TAIL_LINES = 15
 
 
-class Shutdown(NamedTuple):
-    """The signals that end a server, gentlest first; the first is also sent when the parent dies."""
+Shutdown: TypeAlias = tuple[signal.Signals, ...]
+"""The signals that end a server, gentlest first; the first is also sent when the parent dies."""
 
-    signals: tuple[signal.Signals, ...]
-
-
-POSTGRES_SHUTDOWN = Shutdown((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
+POSTGRES_SHUTDOWN = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 """PostgreSQL: fast (sessions end, a checkpoint is written), immediate (the next start recovers), kill."""
 
-PLAIN_SHUTDOWN = Shutdown((signal.SIGTERM, signal.SIGKILL))
+PLAIN_SHUTDOWN = (signal.SIGTERM, signal.SIGKILL)
 
 
 class Child:
@@ -57,7 +54,7 @@ class Child:
         self._shutdown = shutdown
         uid, gid = (user.uid, user.gid) if user else (-1, -1)
         bound = str(Path(__file__).with_name("bound.py"))
-        binding = (os.getpid(), int(shutdown.signals[0]), uid, gid)
+        binding = (os.getpid(), int(shutdown[0]), uid, gid)
         with log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
@@ -106,7 +103,7 @@ class Child:
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the server; each signal gets `seconds` before the next, harsher one. Repeats safely."""
-        for number in self._shutdown.signals:
+        for number in self._shutdown:
             if self._process.poll() is not None:
                 return
             self._process.send_signal(number)

@@ -14,6 +14,7 @@ from tasker.dev.binaries import postgres_folder, runnable_by
 from tasker.dev.child import POSTGRES_SHUTDOWN, Child
 from tasker.dev.places import data_folder, leave, private_folder, socket_folder
 from tasker.dev.users import User, server_user
+from tasker.domain.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,12 +44,10 @@ def start_postgres(
     SettingsError when there is no program to run, Unreachable with the log's end when it does not start.
     """
     home = data_folder(data_dir)
-    cluster = home / f"postgres-{version}"
     user = server_user(home)
     programs = runnable_by(user, bin_dir or postgres_folder(version), private_folder(user))
     sockets = socket_folder(home, user)
-    if user is not None and not user.can_enter(home):
-        cluster = _elsewhere(cluster, sockets)
+    cluster = _cluster_folder(home / f"postgres-{version}", sockets, user)
     log = home / "postgres.log"
     if not (cluster / "PG_VERSION").exists():
         _create_cluster(programs, cluster, user, log, held)
@@ -87,17 +86,25 @@ def postgres_answers(sockets: Path) -> bool:
             return False
 
 
-def _elsewhere(cluster: Path, sockets: Path) -> Path:
-    """The cluster's place beside the sockets; a link where it would have been leads there.
+def _cluster_folder(wanted: Path, sockets: Path, user: User | None) -> Path:
+    """`wanted`, or where `user` cannot reach it, a place beside the sockets to which `wanted` is a link.
 
     The link is followed only when it is this folder's own: a copy of `.tasker` gets its own cluster.
     """
-    linked = cluster.readlink() if cluster.is_symlink() else None
-    if linked is not None and linked.parent.name == sockets.name and linked.is_dir():
-        return linked
-    cluster.unlink(missing_ok=True)
-    cluster.symlink_to(sockets / cluster.name)
-    return sockets / cluster.name
+    if wanted.is_symlink():
+        linked = wanted.readlink()
+        if linked.parent.name == sockets.name and linked.is_dir():
+            return linked
+        wanted.unlink()
+    if user is None or user.can_enter(wanted.parent):
+        return wanted
+    if wanted.exists():
+        raise SettingsError(
+            f"PostgreSQL runs as {user.name}, who can no longer reach its data in {wanted}; "
+            "open the folders above it to that user, or remove it to begin anew"
+        )
+    wanted.symlink_to(sockets / wanted.name)
+    return sockets / wanted.name
 
 
 def _create_cluster(programs: Path, cluster: Path, user: User | None, log: Path, held: Sequence[int]) -> None:

@@ -339,6 +339,28 @@ def test_as_root_in_a_folder_only_root_can_enter_data_and_binaries_live_elsewher
 
 
 @as_root
+def test_as_root_data_that_became_unreachable_is_kept_and_named(temp: Path) -> None:
+    project = temp / "project"
+    with start_postgres(project / ".tasker", durable=False):
+        pass
+    project.chmod(0o700)
+    with pytest.raises(SettingsError, match="postgres-18"), start_postgres(project / ".tasker"):
+        pass
+    assert (project / ".tasker" / "postgres-18" / "PG_VERSION").exists()
+
+
+@as_root
+def test_as_root_a_copied_data_folder_gets_its_own_cluster(temp: Path) -> None:
+    closed = temp / "closed"
+    closed.mkdir(mode=0o700)
+    with start_postgres(closed / "one", durable=False):
+        shutil.copytree(closed / "one", closed / "two", symlinks=True)
+        with start_postgres(closed / "two", durable=False):
+            clusters = {(closed / name / "postgres-18").resolve() for name in ("one", "two")}
+    assert len(clusters) == 2
+
+
+@as_root
 def test_an_unprivileged_user_runs_both_servers_as_itself(temp: Path, spawn: Callable[..., Popen]) -> None:
     account = pwd.getpwnam("nobody")
     home = temp / "home"
