@@ -5,7 +5,8 @@
 -- Returns {"id", "created"}. The same version with another digest raises TK005 and carries the stored
 -- definition in DETAIL. A repeat stores nothing, but moves steps without a queue of their own to p_queue,
 -- so that a worker's app decides and not whichever client submitted first.
--- Locks: the unique index on (namespace, name, version) makes a concurrent registration wait.
+-- Locks: the unique index on (namespace, name, version) makes a concurrent registration wait; the rows of
+-- new queues by name.
 create or replace function tasker.register_template(
     p_definition jsonb, p_digest text, p_version_key text, p_queue text)
 returns json
@@ -63,7 +64,7 @@ begin
     join tasker.template_steps parents on parents.template_id = v_id and parents.name = needed.parent;
 
     insert into tasker.queues (name)
-    select distinct queue from tasker.template_steps where template_id = v_id
+    select distinct queue from tasker.template_steps where template_id = v_id order by queue
     on conflict (name) do nothing;
 
     return json_build_object('id', v_id, 'created', true);

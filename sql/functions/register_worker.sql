@@ -1,6 +1,6 @@
 -- A process that will execute steps, or coordinate, announces itself; returns its worker id. A child names
--- its main as p_parent and inherits its queues and handlers. Locks: the new row. A repeat makes another
--- row, which never beats and is stopped as silent.
+-- its main as p_parent and inherits its queues and handlers. Locks: the rows of new queues by name, the
+-- new worker. A repeat makes another worker, which never beats and is stopped as silent.
 create or replace function tasker.register_worker(
     p_parent integer, p_kind text, p_host text, p_pid integer, p_queues text[], p_handlers text[])
 returns integer
@@ -14,7 +14,9 @@ begin
     if p_parent is not null then
         perform tasker.assert_worker(p_parent);
     end if;
-    insert into tasker.queues (name) select unnest(p_queues) on conflict (name) do nothing;
+    insert into tasker.queues (name)
+    select name from unnest(p_queues) name order by name
+    on conflict (name) do nothing;
     insert into tasker.workers (parent_id, kind, host, pid, queues, handlers, started_at, beat_at)
     values (p_parent, p_kind, p_host, p_pid, p_queues, p_handlers, v_now, v_now)
     returning id into v_id;
