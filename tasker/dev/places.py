@@ -61,7 +61,8 @@ def leave(folder: Path) -> None:
 
 
 def data_folder(data_dir: Path) -> Path:
-    """`data_dir`, made with its parents when missing. Raises SettingsError when that is not allowed."""
+    """`data_dir` as an absolute path, made when missing. Raises SettingsError when that is not allowed."""
+    data_dir = data_dir.absolute()
     if not data_dir.is_dir():
         try:
             data_dir.mkdir(parents=True)

@@ -170,6 +170,14 @@ def test_the_data_is_there_again_at_the_next_start(data: Path) -> None:
             assert client.get("kept") == "42"
 
 
+def test_a_relative_data_folder_is_meant_from_where_we_are(
+    temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(temp)
+    with start(Path(".tasker"), durable=False) as system:
+        assert running(temp / ".tasker") == system
+
+
 def test_other_terminals_find_the_running_system_and_only_a_running_one(data: Path) -> None:
     with start(data) as system:
         assert running(data) == system
@@ -341,6 +349,8 @@ def test_as_root_in_a_folder_only_root_can_enter_data_and_binaries_live_elsewher
 @as_root
 def test_as_root_data_that_became_unreachable_is_kept_and_named(temp: Path) -> None:
     project = temp / "project"
+    project.mkdir()
+    project.chmod(0o711)
     with start_postgres(project / ".tasker", durable=False):
         pass
     project.chmod(0o700)
