@@ -23,7 +23,10 @@ begin
         select last_value into v_mark from tasker.transitions_seq_seq;
     end if;
     perform tasker.lock_with_children(p_ids, '{}');
-    v_stuck := array(select id from tasker.steps where id = any (p_ids) and state = 'enqueued');
+    -- a step claimed meanwhile and given back again counts its publications anew
+    v_stuck := array(
+        select id from tasker.steps
+        where id = any (p_ids) and state = 'enqueued' and republished > 0);
     v_moves := tasker.move_steps(v_stuck, '{enqueued}', 'error', v_now, null, 'unclaimable');
     perform tasker.advance_tasks(v_moves, v_now, v_now, null);
     return json_build_object(

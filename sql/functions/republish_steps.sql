@@ -26,6 +26,7 @@ declare
     v_queue tasker.queues;
     v_before timestamptz;
     v_limit integer;
+    v_handlers text[];
     v_batch bigint[];
     v_lost bigint[] := '{}';
     v_unclaimable bigint[];
@@ -39,23 +40,25 @@ begin
             v_before := v_now - p_grace;
             v_limit := p_probe;
         end if;
+        v_handlers := tasker.served_handlers(v_queue.name);
         v_batch := array(
             with old as materialized (
-                select id, template_id, ordinal from tasker.steps
-                where queue = v_queue.name and enqueued_at < v_before and state = 'enqueued'
-                order by enqueued_at
+                select s.id
+                from tasker.steps s
+                cross join lateral (
+                    select handler
+                    from tasker.template_steps
+                    where template_id = s.template_id and ordinal = s.ordinal
+                    offset 0
+                ) ts
+                where s.queue = v_queue.name and s.enqueued_at < v_before and s.state = 'enqueued'
+                  -- before the limit, so that steps nobody can run do not stand before the others
+                  and ts.handler = any (v_handlers)
+                order by s.enqueued_at
                 limit v_limit
-                for no key update skip locked
+                for no key update of s skip locked
             )
-            select o.id
-            from old o
-            cross join lateral (
-                select handler
-                from tasker.template_steps
-                where template_id = o.template_id and ordinal = o.ordinal
-                offset 0
-            ) ts
-            where tasker.served(v_queue.name, ts.handler));
+            select id from old);
         v_lost := v_lost || v_batch;
     end loop;
 
