@@ -59,7 +59,7 @@ begin
     with won as (
         update tasker.steps s
         set state = 'in_progress', attempt = s.attempt + 1, claim_id = p_claim, worker_id = p_worker,
-            enqueued_at = null, republished = 0, changed_at = v_now
+            enqueued_at = null, republished = 0, given_back = 0, changed_at = v_now
         where s.id = any (p_ids) and s.state = 'enqueued' and s.claim_id is distinct from p_claim
           and not s.id = any (v_held) and not s.id = any (v_foreign)
         returning s.id, s.task_id, s.attempt
@@ -80,9 +80,9 @@ begin
                 end,
                 run_after = case
                     when not s.id = any (v_held)
-                    then v_now + power(2, least(s.republished, 5)) * interval '1 second'
+                    then v_now + power(2, least(s.given_back, 5)) * interval '1 second'
                 end,
-                republished = s.republished + (not s.id = any (v_held))::integer
+                given_back = s.given_back + (not s.id = any (v_held))::integer
             where s.id = any (v_held || v_foreign) and s.state = 'enqueued'
             returning s.id, s.task_id
         )

@@ -30,7 +30,7 @@ begin
     perform tasker.lock_with_children(v_ids, '{}');
     v_failed := array(select id from tasker.steps where id = any (v_ids) and state = 'error');
     update tasker.steps
-    set failures = 0, losses = 0, republished = 0, alone = false
+    set failures = 0, losses = 0, republished = 0, given_back = 0, alone = false
     where id = any (v_failed);
     v_moves := tasker.offer_steps(v_failed, 'error', v_now, p_actor, coalesce(p_reason, 'retry'));
     perform tasker.advance_tasks(v_moves, v_now, v_now, p_actor);

@@ -58,6 +58,8 @@ create table tasker.steps (
     losses       integer not null default 0,
     -- publishes by the lost-message rules since the last claim
     republished  integer not null default 0,
+    -- times given back for want of its handler since the last claim
+    given_back   integer not null default 0,
     -- set once a worker died while this step shared its claim: from then on it travels by itself
     alone        boolean not null default false,
     claim_id     uuid,
