@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.sql.actions import beat, cancel, recover, resolve, stop
-from tests.sql.conftest import Beside
+from tests.sql.beside import Beside
 from tests.sql.protocol import START, Protocol, keep, published
 
 
