@@ -117,6 +117,8 @@ create table tasker.transitions (
     detail     jsonb
 );
 create index transitions_of_task on tasker.transitions (task_id, seq);
+-- Calls note where the log stands by the sequence's last value, which says so once one was drawn.
+select nextval('tasker.transitions_seq_seq');
 
 -- What a function did to one step; the currency between the functions of this schema.
 create type tasker.step_move as (
