@@ -7,11 +7,11 @@
 -- idempotency key that belongs to another request (TK004) refuses the whole set.
 -- p_joined: true inside a caller's transaction. Roots are then `ready`, not enqueued: nobody may publish
 -- before the caller commits, and the dispatch loop finds them afterwards.
--- Returns {"tasks": [{"id", "created", "state"}, …] in the order asked, "publish", "at", "moves"}.
+-- Returns {"tasks": submitted(), "publish", "at", "moves"}.
 --
--- Locks: the new rows; a concurrent submit of the same id or key waits on the unique index until this one
--- ends. A repeat with the same ids inserts nothing and returns the tasks and, once more, what is to be
--- published for them. Safe in any isolation level: it acts on nothing that others may be changing.
+-- Locks: the new rows, by key, so that sets which share keys cannot deadlock; a concurrent submit of the
+-- same id or key waits on the unique index until this one ends. A repeat with the same ids inserts nothing
+-- and returns the same tasks and, once more, what is to be published for them. Safe in any isolation level: it acts on nothing that others may be changing.
 create or replace function tasker.submit_tasks(p_requests jsonb, p_joined boolean, p_moves boolean)
 returns json
 language plpgsql
@@ -46,11 +46,11 @@ begin
             r.reason, coalesce(r.correlation_id, r.id), r.parent_correlation_id, r.idempotency_key,
             r.request_digest, r.requested_at, v_now, case when due.at > v_now then due.at end,
             t.steps_total, t.steps_total, t.roots_total, 0
-        from jsonb_to_recordset(p_requests) as r (
+        from rows from (jsonb_to_recordset(p_requests) as (
             id uuid, namespace text, name text, version text, context jsonb, request_digest text,
             priority integer, tags text[], initiator text, source_system text, reason text,
             correlation_id uuid, parent_correlation_id uuid, idempotency_key text,
-            requested_at timestamptz, run_after timestamptz, run_after_ms bigint)
+            requested_at timestamptz, run_after timestamptz, run_after_ms bigint)) with ordinality r
         cross join lateral (
             select coalesce(r.run_after, v_now + r.run_after_ms * interval '1 millisecond') as at
         ) due
@@ -62,6 +62,7 @@ begin
             order by version_key desc
             limit 1
         ) t
+        order by r.idempotency_key, r.ordinality
         on conflict do nothing
         returning id
     )
@@ -125,7 +126,7 @@ begin
     select task_id, id, state, v_now from step where state <> 'pending';
 
     return json_build_object(
-        'tasks', tasker.submitted(p_requests, v_created),
+        'tasks', tasker.submitted(p_requests),
         'publish', tasker.publication(array(
             select id from tasker.steps where task_id = any (v_asked) and state = 'enqueued')),
         'at', v_now,

@@ -1,19 +1,19 @@
 -- The tasks that a set of submit requests ended with: [{"id", "created", "state"}, …] in the order asked.
--- A request that created nothing is answered with the task of its id, else of its idempotency key; if that
--- was submitted with another template or context, TK004 refuses the set. Reads only.
-create or replace function tasker.submitted(p_requests jsonb, p_created uuid[])
+-- A request is answered with the task of its own id, which it created, now or in an earlier call of the same
+-- request; else with that of its idempotency key. If that task was submitted with another template or
+-- context, TK004 refuses the set. Reads only.
+create or replace function tasker.submitted(p_requests jsonb)
 returns json
 language plpgsql
 volatile
 as $$
 declare
-    v_all constant boolean := cardinality(p_created) = jsonb_array_length(p_requests);
     v_tasks json;
     v_conflict text;
 begin
     with answer as materialized (
         select r.n, coalesce(same.id, keyed.id) as id, coalesce(same.state, keyed.state) as state,
-            v_all or same.id = any (p_created) as created,
+            same.id is not null as created,
             coalesce(same.request_digest, keyed.request_digest) <> r.request_digest as conflict,
             r.idempotency_key
         from (
@@ -32,8 +32,7 @@ begin
             offset 0
         ) keyed on true
     )
-    select json_agg(json_build_object('id', id, 'created', coalesce(created, false), 'state', state)
-            order by n),
+    select coalesce(json_agg(json_build_object('id', id, 'created', created, 'state', state) order by n), '[]'),
         min(coalesce(idempotency_key, id::text)) filter (where conflict)
     into v_tasks, v_conflict
     from answer;
