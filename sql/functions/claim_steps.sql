@@ -4,7 +4,7 @@
 -- fences every later report. A claim id wins a step once: a step it won and gave back stays given back.
 -- Not won and given back: steps of a paused task or queue become `ready`; steps whose handler this worker
 -- lacks become `ready` with a time at which they are offered again, doubling from 1 to 32 s.
--- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id"}}, "given_back", "moves"}.
+-- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id", "template", "version"}}, "given_back", "moves"}.
 -- A stopped worker is refused with TK001.
 --
 -- Locks: the steps by id; tasks and queues are read without locks (an operator who cancels locks the
@@ -54,7 +54,8 @@ begin
             where template_id = s.template_id and ordinal = s.ordinal
             offset 0
         ) ts
-        where s.id = any (p_ids) and s.state = 'enqueued' and not ts.handler = any (v_handlers));
+        where s.id = any (p_ids) and s.state = 'enqueued' and not s.id = any (v_held)
+          and not ts.handler = any (v_handlers));
 
     with won as (
         update tasker.steps s
@@ -79,10 +80,10 @@ begin
                     when s.id = any (v_held) and s.task_id = any (v_open_tasks) then v_now
                 end,
                 run_after = case
-                    when not s.id = any (v_held)
+                    when s.id = any (v_foreign)
                     then v_now + power(2, least(s.given_back, 5)) * interval '1 second'
                 end,
-                given_back = s.given_back + (not s.id = any (v_held))::integer
+                given_back = s.given_back + (s.id = any (v_foreign))::integer
             where s.id = any (v_held || v_foreign) and s.state = 'enqueued'
             returning s.id, s.task_id
         )
@@ -95,10 +96,14 @@ begin
     return json_build_object(
         'steps', tasker.claimed(p_ids, p_claim),
         'contexts', (
-            select json_object_agg(id, json_build_object(
-                'context', context, 'correlation_id', correlation_id))
-            from tasker.tasks
-            where id = any (v_tasks)),
+            select json_object_agg(t.id, json_build_object('context', t.context,
+                'correlation_id', t.correlation_id, 'template', t.namespace || '/' || t.name,
+                'version', tv.version))
+            from tasker.tasks t
+            cross join lateral (
+                select version from tasker.templates where id = t.template_id offset 0
+            ) tv
+            where t.id = any (v_tasks)),
         'given_back', v_held || v_foreign,
         'moves', case when p_moves then tasker.moves_since(v_tasks, v_mark, v_now) end);
 end

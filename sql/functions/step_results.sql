@@ -1,5 +1,5 @@
--- Results of named steps of one task as {name: {"state", "result"}}, for a handler that asks for a distant
--- ancestor or has too many parents to be sent along. Reads only.
+-- State, result and last recorded error of named steps of one task as {name: {"state", "result", "error"}}:
+-- for whoever waits for a task, and for a handler that asks for a distant ancestor. Reads only.
 create or replace function tasker.step_results(p_task uuid, p_names text[])
 returns json
 language plpgsql
@@ -9,12 +9,14 @@ set enable_seqscan = off
 as $$
 begin
     return (
-        select coalesce(json_object_agg(s.name, json_build_object('state', s.state, 'result', a.result)), '{}')
+        select coalesce(json_object_agg(s.name, json_build_object(
+            'state', s.state, 'result', a.result,
+            'error', a.error)), '{}')
         from tasker.steps s
         left join lateral (
-            select result
+            select case when outcome = 'complete' then result end as result, error
             from tasker.step_attempts
-            where step_id = s.id and attempt = s.attempt and outcome = 'complete'
+            where step_id = s.id and attempt = s.attempt
             offset 0
         ) a on true
         where s.task_id = p_task and s.name = any (p_names)

@@ -45,7 +45,7 @@ class Unreachable(TaskerError):
 # --- the caller acts ----------------------------------------------------------------------------
 
 
-class ValueRefused(TaskerError, ValueError):  # noqa: N818 - named after what happened to the value
+class ValueRefused(TaskerError, ValueError):
     """A context, result or config holds something JSON cannot carry; the message names the path."""
 
 
@@ -116,3 +116,7 @@ class WorkerStopped(TaskerError):
 
 class WrongIsolation(TaskerError):
     """A state-changing function was called outside READ COMMITTED, where wake-ups can be lost."""
+
+
+class Rejected(TaskerError):
+    """PostgreSQL refused the values of a call for good; repeating it unchanged cannot help."""

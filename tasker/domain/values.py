@@ -25,6 +25,7 @@ from tasker.domain.wording import shown
 _MAX_DIGITS = 4_000
 """Python refuses to print or parse integers of more than 4 300 digits."""
 _HUGE = 10**_MAX_DIGITS
+_LONG_KEY = 60
 
 _dump = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
@@ -130,7 +131,8 @@ class _Walk:
                 else:
                     plain[name] = self.plain(item, depth + 1)
         except _Refused as refused:
-            refused.keys.append(key if isinstance(key, str) else repr(key))
+            if isinstance(key, str):  # else the key itself was refused
+                refused.keys.append(key)
             raise
         return plain
 
@@ -280,7 +282,7 @@ def _path(where: str, keys: list[str | int]) -> str:
     for key in reversed(keys):
         if isinstance(key, int):
             parts.append(f"[{key}]")
-        elif key.isidentifier():
+        elif key.isidentifier() and len(key) <= _LONG_KEY:
             parts.append(f".{key}")
         else:
             parts.append(f"[{shown(key)}]")

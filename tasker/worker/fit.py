@@ -68,7 +68,8 @@ def _new_adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(kind)
     except Exception as exc:
-        raise TemplateError(f"pydantic cannot validate to the annotation {kind!r}: {exc}") from exc
+        reason = str(exc).partition("\n")[0]
+        raise TemplateError(f"pydantic cannot validate to the annotation {kind!r}: {reason}") from exc
 
 
 _kept_adapter = lru_cache(maxsize=4096)(_new_adapter)

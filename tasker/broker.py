@@ -1,0 +1,216 @@
+"""The pipe: Celery's side of publishing. A message carries step ids and a publication time, nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from celery import Celery
+
+from tasker.domain.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from kombu import Connection, Producer
+
+    from tasker.domain.replies import Group
+    from tasker.settings import Settings
+
+TASK_NAME = "tasker.run_steps"
+PUBLISHED_AT = "tasker_published_at"
+"""Message header: the database's time of publication. Workers note it per queue to find lost messages."""
+
+BURST_SECONDS = 0.008
+"""Steps published within this time of each other share messages; a lone submit is never delayed."""
+PAUSE_SECONDS = 2.0
+"""Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
+EXIT_SECONDS = 5.0
+SOCKET_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": True, "max_retries": 1}
+
+_log = logging.getLogger(__name__)
+
+
+def celery_app(settings: Settings) -> Celery:
+    """A Celery app of our own, for processes that were given none. Raises SettingsError without a broker."""
+    if settings.broker_url is None:
+        raise SettingsError(
+            "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run `tasker dev` "
+            "in this folder"
+        )
+    app = Celery("tasker", broker=settings.broker_url.get_secret_value(), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={**SOCKET_OPTIONS, "health_check_interval": 15},
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="json",
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+def attach(app: Celery, settings: Settings) -> None:
+    """Make workers of `app` run steps. Sets nothing but our own bootstep; attaching twice changes nothing.
+
+    Celery imports the step in worker processes only; it registers our task there.
+    """
+    app.tasker_settings = settings
+    app.steps["worker"].add("tasker.worker.process:StepsOfTasker")
+
+
+class Message(NamedTuple):
+    """Steps that travel together."""
+
+    queue: str
+    ids: list[int]
+
+
+def cut(groups: Iterable[Group], budget_ms: float, max_steps: int) -> Iterator[Message]:
+    """Cut steps into messages of at most `budget_ms` expected work and `max_steps` steps, by queue.
+
+    Steps whose time is unknown or beyond the budget, and those marked alone, travel alone, so that
+    batching never costs parallelism.
+    """
+    filling: dict[str, tuple[list[int], float]] = {}
+    for queue, expected_ms, alone, ids in groups:
+        if alone or expected_ms is None or expected_ms > budget_ms:
+            yield from (Message(queue, [step]) for step in ids)
+            continue
+        batch, work = filling.get(queue, ([], 0.0))
+        for step in ids:
+            if batch and (len(batch) == max_steps or work + expected_ms > budget_ms):
+                yield Message(queue, batch)
+                batch, work = [], 0.0
+            batch.append(step)
+            work += expected_ms
+        filling[queue] = batch, work
+    yield from (Message(queue, batch) for queue, (batch, _) in filling.items() if batch)
+
+
+class Publisher:
+    """One thread per process that sends messages after the commit, and never makes a caller wait.
+
+    What it cannot send is not lost: the steps stay `enqueued` in the database, and the coordinator has them
+    published again.
+    """
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._budget_ms = settings.batch_budget_ms
+        self._max_steps = settings.batch_max_steps
+        self._reset()
+
+    def publish(self, groups: Sequence[Group], at: str) -> None:
+        """Send these steps soon; returns at once. `at` is the database's time of their publication."""
+        if not groups:
+            return
+        if self._pid != os.getpid():
+            self._reset()
+        with self._changed:
+            self._pending.append((groups, at))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tasker-publisher", daemon=True)
+                self._thread.start()
+                atexit.register(self.flush, EXIT_SECONDS)
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is sent or given up; False when that took more than `timeout` seconds."""
+        if self._pid != os.getpid():
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
+
+    def _reset(self) -> None:
+        # after a fork the thread and the socket are the parent's
+        self._pid = os.getpid()
+        self._pending: deque[tuple[Sequence[Group], str]] = deque()
+        self._changed = threading.Condition()
+        self._sending = False
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+
+    def _run(self) -> None:
+        sent_at = paused_until = 0.0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._pending))
+            quiet = time.monotonic() - sent_at
+            if quiet < BURST_SECONDS:
+                time.sleep(BURST_SECONDS - quiet)
+            with self._changed:
+                taken = list(self._pending)
+                self._pending.clear()
+                self._sending = True
+            if time.monotonic() >= paused_until and not self._send(taken):
+                paused_until = time.monotonic() + PAUSE_SECONDS
+            sent_at = time.monotonic()
+            with self._changed:
+                self._sending = False
+                self._changed.notify_all()
+
+    def _send(self, taken: list[tuple[Sequence[Group], str]]) -> bool:
+        newest = max(at for _, at in taken)
+        messages = cut((group for groups, _ in taken for group in groups), self._budget_ms, self._max_steps)
+        try:
+            producer = self._open()
+            for message in messages:
+                self._send_one(producer, message, newest)
+        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+            _log.warning(
+                "broker does not answer (%s); publishing rests %s s, the steps stay enqueued",
+                error,
+                PAUSE_SECONDS,
+            )
+            self._close()
+            return False
+        return True
+
+    def _send_one(self, producer: Producer, message: Message, at: str) -> None:
+        task_id = str(uuid4())
+        built = self._app.amqp.as_task_v2(
+            task_id,
+            TASK_NAME,
+            args=(message.ids,),
+            kwargs={"queue": message.queue},
+            ignore_result=True,
+            argsrepr=f"({len(message.ids)} steps)",
+            kwargsrepr="{}",
+        )
+        producer.publish(
+            built.body,
+            exchange="",
+            routing_key=message.queue,
+            serializer="json",
+            headers={**built.headers, PUBLISHED_AT: at},
+            delivery_mode=2,
+            retry=False,
+            **built.properties,
+        )
+
+    def _open(self) -> Any:
+        if self._producer is None:
+            self._connection = self._app.connection_for_write(transport_options=SOCKET_OPTIONS)
+            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+        return self._producer
+
+    def _close(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception:  # noqa: BLE001 - whatever a broken connection raises while it closes
+                _log.debug("closing the broken broker connection failed", exc_info=True)

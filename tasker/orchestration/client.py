@@ -1,0 +1,304 @@
+"""What applications hold: `Tasker` submits, `Task` is the handle of what was submitted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
+
+from tasker import broker
+from tasker.db import functions
+from tasker.db.engine import Database
+from tasker.domain.errors import (
+    SettingsError,
+    StepFailed,
+    StepNotComplete,
+    StepNotFound,
+    TaskerError,
+    TaskNotFound,
+    TemplateNotFound,
+    ValueRefused,
+    WaitTimeout,
+)
+from tasker.domain.loading import refuse_while_loading
+from tasker.domain.states import SATISFYING, StepState
+from tasker.orchestration import operate
+from tasker.orchestration.engine import Engine
+from tasker.orchestration.submit import (
+    TaskRequest,
+    after_root_commit,
+    joined_connection,
+    request_json,
+)
+from tasker.orchestration.templates import store
+from tasker.orchestration.waiting import Poller
+from tasker.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime, timedelta
+
+    from celery import Celery
+
+    from tasker.domain.records import StepRecord
+    from tasker.domain.replies import Submitted
+    from tasker.orchestration.submit import Template
+    from tasker.settings import Settings
+
+T = TypeVar("T")
+
+CONNECTIONS = 4
+SUBMIT_TASKS = 1_000
+"""Requests of one round trip at most; a larger `submit_many` takes several, in order."""
+
+_log = logging.getLogger(__name__)
+
+__all__ = ["Task", "TaskRequest", "Tasker"]
+
+
+class Task:
+    """A task that was submitted. `created` is False when its idempotency key had named it before; `state` is
+    as of the last call that read it.
+    """
+
+    def __init__(self, tasker: Tasker, task_id: UUID, state: str, *, created: bool = False) -> None:
+        self.id = task_id
+        self.state = state
+        self.created = created
+        self._tasker = tasker
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state}>"
+
+    def refresh(self) -> Task:
+        """Read `state` again; returns this task. Raises TaskNotFound (a rolled-back submit, for instance)."""
+        states = self._tasker.database.call(functions.task_states, [self.id])
+        if self.id not in states:
+            raise TaskNotFound(f"no task {self.id}")
+        self.state = states[self.id]
+        return self
+
+    def wait(self, timeout: float | None = None) -> Task:
+        """Wait until the task is settled: complete, error, cancelled or resolved_manually; returns this task.
+
+        `timeout` is in seconds, None waits for ever. Raises WaitTimeout, TaskNotFound, Unreachable. A task
+        whose submit joined a transaction of yours is not found before you commit.
+        """
+        state = self._tasker.poller.wait(self.id, timeout)
+        if state is None:
+            raise WaitTimeout(
+                f"task {self.id} is not settled after {timeout} s and goes on; `tasker task why {self.id}` "
+                "says what it waits for"
+            )
+        self.state = state
+        return self
+
+    @overload
+    def result(self, step: str) -> Any: ...
+    @overload
+    def result(self, step: str, kind: type[T]) -> T: ...
+    def result(self, step: str, kind: Any = None) -> Any:
+        """What a step returned, as plain JSON, or as `kind` (any type pydantic can validate to).
+
+        None for a step that was skipped or resolved without a result. Raises StepNotFound, StepNotComplete,
+        StepFailed with the last error, ValueRefused when the result does not fit `kind`.
+        """
+        found = self._tasker.database.call(functions.step_results, self.id, [step])
+        if step not in found:
+            self.refresh()
+            raise StepNotFound(f"task {self.id} has no step {step!r}; see `tasker task show {self.id}`")
+        state, error = found[step]["state"], found[step]["error"] or {}
+        if state == StepState.ERROR:
+            raise StepFailed(
+                f"step {step} failed: {error.get('type', 'unknown')}: {error.get('message', '')}; "
+                f"`tasker step show {self.id}/{step}` has the attempts",
+                error,
+            )
+        if state not in SATISFYING:
+            raise StepNotComplete(f"step {step} is {state}; wait for the task first")
+        value = found[step]["result"]
+        if kind is None or value is None:
+            return value
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as wrong:
+            raise ValueRefused(f"the result of {step} does not fit {kind}: {wrong}") from None
+
+    def steps(self) -> list[StepRecord]:
+        """All steps, in the template's order."""
+        from tasker.db import queries
+
+        return self._tasker.database.call(queries.list_steps, self.id)
+
+    def why(self) -> list[str]:
+        """What each unfinished step waits for, in words; empty when nothing is unfinished."""
+        from tasker.orchestration import explain
+
+        return [str(reason) for reason in self._tasker.database.call(explain.why, self.id)]
+
+    def cancel(self, reason: str | None = None) -> Task:
+        """End the task and all its open steps; what a handler that still runs reports later is refused.
+
+        Again changes nothing. Raises StateConflict when the task has settled otherwise.
+        """
+        operate.cancel_task(self._tasker.engine, self.id, actor=None, reason=reason)
+        return self.refresh()
+
+    def publish(self) -> None:
+        """Start at once what a submit inside your transaction created, after you have committed.
+
+        The coordinator does so within half a second by itself; before the commit this does nothing.
+        """
+        self._tasker.engine.run(functions.dispatch_steps, self._tasker.settings.coordinator_batch)
+
+
+class Tasker:
+    """An application's way in: submits tasks and finds them again. Threads and forks may share it.
+
+    `settings` are read from flags, environment and file when left out. With `celery`, messages go through
+    that app's broker, and its workers run steps; without, through an app of Tasker's own.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, celery: Celery | None = None) -> None:
+        self.settings = settings or load_settings()
+        self.celery = _connected(celery, self.settings) if celery else broker.celery_app(self.settings)
+        broker.attach(self.celery, self.settings)
+        self._publisher = broker.Publisher(self.celery, self.settings)
+
+    @cached_property
+    def database(self) -> Database:
+        """The connections of this process. Raises SettingsError when no database is named."""
+        return Database(self.settings.require_database_url(), connections=CONNECTIONS)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What moves things: for actions beside submit."""
+        return Engine(self.database, self._publisher, self.settings)
+
+    @cached_property
+    def poller(self) -> Poller:
+        """What `Task.wait` waits with."""
+        return Poller(self.database)
+
+    def submit(
+        self,
+        template: str | Template,
+        context: Any = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        tags: Sequence[str] = (),
+        run_after: datetime | timedelta | None = None,
+        correlation_id: UUID | str | None = None,
+        parent_correlation_id: UUID | str | None = None,
+        initiator: str | None = None,
+        source_system: str | None = None,
+        reason: str | None = None,
+        connection: Any = None,
+    ) -> Task:
+        """Create a task and start it; `TaskRequest` says what the arguments mean.
+
+        With `connection` (a SQLAlchemy Session or Connection, or a psycopg connection) the task is part of
+        your transaction: it starts after your commit, and never exists if you roll back.
+
+        Raises TemplateNotFound, TemplateConflict, ValueRefused, IdempotencyConflict, Unreachable. After
+        Unreachable the task may exist or not: submit again with an idempotency key to find out.
+        """
+        request = TaskRequest(
+            template=template,
+            context=context,
+            version=version,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            tags=tags,
+            run_after=run_after,
+            correlation_id=correlation_id,
+            parent_correlation_id=parent_correlation_id,
+            initiator=initiator,
+            source_system=source_system,
+            reason=reason,
+        )
+        return self._submit([request], connection)[0]
+
+    def submit_many(
+        self, requests: Iterable[TaskRequest | tuple[str | Template, Any]], *, connection: Any = None
+    ) -> list[Task]:
+        """Create many tasks, 1 000 in one round trip; their handles in order.
+
+        Each 1 000 are created together or, if one is refused, not at all; with `connection` all of them are.
+        """
+        tasks: list[Task] = []
+        batch: list[TaskRequest] = []
+        for request in requests:
+            batch.append(request if isinstance(request, TaskRequest) else TaskRequest(*request))
+            if len(batch) == SUBMIT_TASKS:
+                tasks += self._submit(batch, connection)
+                batch = []
+        return tasks + (self._submit(batch, connection) if batch else [])
+
+    def task(self, task_id: UUID | str) -> Task:
+        """The handle of a task by its id. Raises TaskNotFound."""
+        try:
+            return Task(self, UUID(str(task_id)), "unknown").refresh()
+        except ValueError:
+            raise TaskNotFound(f"no task {task_id}: a task id is a UUID") from None
+
+    def close(self) -> None:
+        """Send what is still to be published and close this process's connections."""
+        self._publisher.flush(broker.EXIT_SECONDS)
+        self.database.close()
+
+    def _submit(self, requests: Sequence[TaskRequest], connection: Any) -> list[Task]:
+        refuse_while_loading("a task is submitted")
+        text = f"[{','.join(request_json(request, self.settings) for request in requests)}]"
+        try:
+            reply = self._send(text, connection)
+        except TemplateNotFound:
+            if not self._store_templates(requests):
+                raise
+            reply = self._send(text, connection)
+        return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
+
+    def _send(self, text: str, connection: Any) -> Submitted:
+        if connection is None:
+            return self.engine.run(functions.submit_tasks, text, joined=False)
+        reply = functions.submit_tasks(joined_connection(connection), text, joined=True, moves=False)
+        if isinstance(connection, Session):
+            after_root_commit(connection, self._dispatch)
+        return reply
+
+    def _dispatch(self) -> None:
+        try:
+            self.engine.run(functions.dispatch_steps, self.settings.coordinator_batch)
+        except TaskerError as error:
+            _log.warning("%s; the coordinator starts the tasks of this transaction", error)
+
+    def _store_templates(self, requests: Sequence[TaskRequest]) -> bool:
+        """Store template objects the database lacks, outside any caller's transaction: they are definitions,
+        not part of what the caller may roll back.
+        """
+        objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
+        queue = self.celery.conf.task_default_queue
+        return any([store(self.database, template.definition, queue) for template in objects.values()])
+
+
+def _connected(app: Celery, settings: Settings) -> Celery:
+    """The app with a broker: its own, else the one of the settings. Raises SettingsError when they differ."""
+    named = settings.broker_url.get_secret_value() if settings.broker_url else None
+    own = app.conf.broker_url
+    if own is None:
+        if named is not None:
+            app.conf.broker_url = named
+        return app
+    if named not in {None, own, os.environ.get("CELERY_BROKER_URL")}:
+        raise SettingsError(
+            "TASKER_BROKER_URL names another broker than the Celery app; messages published to one are not seen "
+            "by workers of the other. Unset it, or give the app that broker"
+        )
+    return app

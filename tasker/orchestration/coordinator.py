@@ -1,0 +1,76 @@
+"""The loops: time-driven work, paced by a row per loop, correct however many processes run them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tasker.db import functions
+from tasker.domain.errors import Unreachable
+from tasker.orchestration.recovery import SilentWorkers, recover, republish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasker.orchestration.engine import Engine
+
+AFTER_FAILURE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """The loops of one process. Each pass does what is due and returns the seconds until its next one."""
+
+    def __init__(self, engine: Engine, worker: Callable[[], int | None]) -> None:
+        self._engine = engine
+        self._worker = worker
+        self._watch = SilentWorkers(engine.settings.silence_seconds)
+        self.passes: tuple[Callable[[], float], ...] = (self.start_due, self.recover_lost, self.republish_lost)
+
+    def start_due(self) -> float:
+        """Retries, timers, tasks for later; then held steps that are held no longer."""
+        settings = self._engine.settings
+        if not self._my_turn("start_due", settings.coordinator_seconds):
+            return settings.coordinator_seconds
+        limit = settings.coordinator_batch
+        due = self._engine.run(functions.due_steps, limit)
+        dispatched = self._engine.run(functions.dispatch_steps, limit)
+        more = max(due.count, dispatched.count) >= limit
+        return 0.0 if more else settings.coordinator_seconds
+
+    def recover_lost(self) -> float:
+        """Steps of dead workers. Each process watches by itself, so this is not paced."""
+        recover(self._engine, self._watch)
+        return self._engine.settings.recovery_seconds
+
+    def republish_lost(self) -> float:
+        """Lost messages."""
+        settings = self._engine.settings
+        if not self._my_turn("republish_lost", settings.recovery_seconds):
+            return settings.recovery_seconds
+        return 0.0 if republish(self._engine) >= settings.coordinator_batch else settings.recovery_seconds
+
+    def run(self, stopped: threading.Event) -> None:
+        """Run the loops in this thread until `stopped` is set. Survives whatever a pass raises."""
+        due = dict.fromkeys(self.passes, 0.0)
+        while not stopped.is_set():
+            for run_pass in self.passes:
+                if due[run_pass] <= time.monotonic():
+                    due[run_pass] = time.monotonic() + self._safely(run_pass)
+            stopped.wait(max(0.0, min(due.values()) - time.monotonic()))
+
+    def _my_turn(self, loop: str, seconds: float) -> bool:
+        # a little less than the period, so that one process alone is never late for its own turn
+        return self._engine.database.call(functions.take_turn, loop, 0.9 * seconds, self._worker())
+
+    def _safely(self, run_pass: Callable[[], float]) -> float:
+        try:
+            return run_pass()
+        except Unreachable as error:
+            _log.warning("coordinator: %s", error)
+        except Exception:
+            _log.exception("coordinator: a pass failed")
+        return AFTER_FAILURE_SECONDS

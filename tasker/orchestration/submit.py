@@ -1,0 +1,214 @@
+"""From a template and a context to a request of `submit_tasks`, and the door into a caller's transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+import psycopg
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection as SqlAlchemyConnection
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from tasker.domain.errors import ValueRefused
+from tasker.domain.schemas import context_check
+from tasker.domain.values import encode
+from tasker.domain.version import Reference, parse_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tasker.domain.templates import TemplateDefinition
+    from tasker.settings import Settings
+
+
+class Template(Protocol):
+    """What `submit` needs of a template object."""
+
+    @property
+    def context_type(self) -> Any:
+        """The type that contexts are validated to, or None."""
+
+    @property
+    def definition(self) -> TemplateDefinition:
+        """The checked definition."""
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """One task to submit. Only `template` is needed.
+
+    template: `"namespace/name"`, `"namespace/name@1.0.0"` or a template object. context: JSON object, or what
+    the template's context type takes. idempotency_key: the same key of the same template names the same task.
+    priority: higher goes first among steps that wait for a place; a step's own is added. run_after: a time
+    with offset, or a delay from now. The rest is kept with the task for people to find it by.
+    """
+
+    template: str | Template
+    context: Any = None
+    version: str | None = None
+    idempotency_key: str | None = None
+    priority: int = 0
+    tags: Sequence[str] = ()
+    run_after: datetime | timedelta | None = None
+    correlation_id: UUID | str | None = None
+    parent_correlation_id: UUID | str | None = None
+    initiator: str | None = None
+    source_system: str | None = None
+    reason: str | None = None
+    task_id: UUID = field(default_factory=lambda: new_task_id())  # noqa: PLW0108 - defined below
+
+
+def new_task_id() -> UUID:
+    """A UUID version 7 (RFC 9562): 48 bits of milliseconds, then random, so that new rows lie together."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def request_json(request: TaskRequest, settings: Settings) -> str:
+    """The request as SQL takes it. Raises ValueRefused for a context that JSON or the template cannot take."""
+    template = request.template
+    context = _context_text(request, settings)
+    reference = _reference(request)
+    fields: dict[str, Any] = {
+        "id": str(request.task_id),
+        "namespace": reference.namespace,
+        "name": reference.name,
+        "version": reference.version,
+        "digest": None if isinstance(template, str) else template.definition.digest,
+        "priority": request.priority,
+        "tags": list(request.tags),
+        "initiator": request.initiator,
+        "source_system": request.source_system,
+        "reason": request.reason,
+        "correlation_id": _text(request.correlation_id),
+        "parent_correlation_id": _text(request.parent_correlation_id),
+        "idempotency_key": request.idempotency_key,
+        "request_digest": _digest(reference, context) if request.idempotency_key else "",
+        **_run_after(request.run_after),
+    }
+    given = {key: value for key, value in fields.items() if value is not None}
+    return f'{encode(given, limit_bytes=1 << 16, max_depth=4, where="request")[:-1]},"context":{context}}}'
+
+
+def _reference(request: TaskRequest) -> Reference:
+    if isinstance(request.template, str):
+        found = parse_reference(request.template)
+        return found if request.version is None else parse_reference(f"{found.namespace}/{found.name}@{request.version}")
+    definition = request.template.definition
+    if request.version not in {None, definition.version}:
+        raise ValueRefused(
+            f"version: {request.version} was asked for, but the template object is {definition.full_name}"
+            f"@{definition.version}"
+        )
+    return Reference(definition.namespace, definition.name, definition.version)
+
+
+def _context_text(request: TaskRequest, settings: Settings) -> str:
+    value = {} if request.context is None else request.context
+    template = request.template
+    if not isinstance(template, str) and template.context_type is not None:
+        try:
+            value = _adapter(template.context_type).validate_python(value)
+        except ValidationError as error:
+            raise ValueRefused(f"context: {error}") from None
+    text = encode(
+        value, limit_bytes=settings.context_max_bytes, max_depth=settings.value_max_depth, where="context"
+    )
+    if not text.startswith("{"):
+        raise ValueRefused(f"context: must be a JSON object, not {type(value).__name__}; put it under a key")
+    if not isinstance(template, str) and template.context_type is None and template.definition.context_schema:
+        _schema_check(json.dumps(template.definition.context_schema))(json.loads(text))
+    return text
+
+
+@lru_cache(maxsize=256)
+def _adapter(context_type: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(context_type)
+
+
+@lru_cache(maxsize=256)
+def _schema_check(schema: str) -> Callable[[object], None]:
+    return context_check(json.loads(schema))
+
+
+def _digest(reference: Reference, context: str) -> str:
+    canonical = json.dumps(json.loads(context), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{reference.namespace}/{reference.name} {canonical}".encode()).hexdigest()
+
+
+def _run_after(when: datetime | timedelta | None) -> Mapping[str, Any]:
+    if isinstance(when, timedelta):
+        return {"run_after_ms": round(when.total_seconds() * 1000)}
+    return {} if when is None else {"run_after": when}
+
+
+def _text(value: UUID | str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise ValueRefused(f"correlation id: {value!r} is not a UUID") from None
+
+
+def joined_connection(connection: Any) -> psycopg.Connection[Any]:
+    """The psycopg connection behind a caller's Session, SQLAlchemy Connection or psycopg connection.
+
+    Raises ValueRefused for anything else, and for autocommit, where there is no transaction to join.
+    """
+    if isinstance(connection, Session):
+        connection = connection.connection()
+    if isinstance(connection, SqlAlchemyConnection):
+        if connection.dialect.driver != "psycopg":
+            raise ValueRefused(
+                f"connection: SQLAlchemy drives {connection.dialect.name}+{connection.dialect.driver}; "
+                "Tasker joins transactions of postgresql+psycopg"
+            )
+        if not connection.in_transaction():
+            connection.begin()
+        connection = connection.connection.driver_connection
+    if not isinstance(connection, psycopg.Connection):
+        raise ValueRefused(
+            f"connection: {type(connection).__name__} is no SQLAlchemy Session or Connection and no psycopg "
+            "connection"
+        )
+    if connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        raise ValueRefused("connection: it is in autocommit, so there is no transaction to join; leave it out")
+    return connection
+
+
+def after_root_commit(session: Session, action: Callable[[], None]) -> None:
+    """Run `action` once when the session's outermost transaction has committed; never after a rollback.
+
+    `after_commit` alone fires too early: for a savepoint, and for a Session inside an outer transaction of
+    its Connection. So the end of the session's root transaction decides, and then the Connection's state.
+    """
+    connection = session.connection()
+    committed = False
+
+    def on_commit(_: Session) -> None:
+        nonlocal committed
+        committed = True
+
+    def on_end(_: Session, transaction: SessionTransaction) -> None:
+        nonlocal committed
+        if transaction.parent is not None:
+            committed = False
+            return
+        event.remove(session, "after_commit", on_commit)
+        event.remove(session, "after_transaction_end", on_end)
+        if committed and not connection.in_transaction():
+            action()
+
+    event.listen(session, "after_commit", on_commit)
+    event.listen(session, "after_transaction_end", on_end)

@@ -1,0 +1,101 @@
+"""Waiting for tasks: one poller for everything this process waits for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tasker.db import functions
+from tasker.domain.errors import TaskerError, TaskNotFound
+from tasker.domain.states import TASK_SETTLED
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tasker.db.engine import Database
+
+SHORTEST_SECONDS = 0.001
+LONGEST_SECONDS = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+class Poller:
+    """Reads the states of all waited-for tasks by primary key: after 1 ms, then at doubled intervals up to
+    250 ms. A new waiter starts at 1 ms again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reset()
+
+    def wait(self, task: UUID, timeout: float | None) -> str | None:
+        """The state in which `task` settled, None when that took more than `timeout` seconds.
+
+        Raises TaskNotFound, and what reading the database raises.
+        """
+        if self._pid != os.getpid():
+            self._reset()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            self._waited[task] = self._waited.get(task, 0) + 1
+            self._interval = SHORTEST_SECONDS
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tasker-poller", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            try:
+                while task not in self._settled:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return None
+                    self._changed.wait(left)
+                found = self._settled[task]
+            finally:
+                self._waited[task] -= 1
+                if not self._waited[task]:
+                    del self._waited[task]
+                    self._settled.pop(task, None)
+        if isinstance(found, TaskerError):
+            raise found
+        return found
+
+    def _reset(self) -> None:
+        # after a fork the thread is the parent's
+        self._pid = os.getpid()
+        self._waited: dict[UUID, int] = {}
+        self._settled: dict[UUID, str | TaskerError] = {}
+        self._interval = SHORTEST_SECONDS
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waited.keys() - self._settled.keys())
+                open_tasks = list(self._waited.keys() - self._settled.keys())
+                interval = self._interval
+                self._interval = min(2 * interval, LONGEST_SECONDS)
+            time.sleep(interval)
+            found = self._look(open_tasks)
+            if found:
+                with self._changed:
+                    self._settled.update({task: state for task, state in found.items() if task in self._waited})
+                    self._changed.notify_all()
+
+    def _look(self, tasks: list[UUID]) -> dict[UUID, str | TaskerError]:
+        try:
+            states = self._database.call(functions.task_states, tasks)
+        except TaskerError as error:
+            return dict.fromkeys(tasks, error)
+        except Exception as error:
+            _log.exception("reading task states failed")
+            return dict.fromkeys(tasks, TaskerError(f"reading task states failed: {error}"))
+        return {
+            task: states.get(task) or TaskNotFound(f"no task {task}")
+            for task in tasks
+            if states.get(task, "complete") in TASK_SETTLED
+        }

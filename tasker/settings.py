@@ -1,0 +1,165 @@
+"""One frozen settings model: flag > `TASKER_*` > file > what `tasker dev` left > default."""
+
+from __future__ import annotations
+
+import json
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasker.domain.errors import SettingsError
+
+DEFAULT_FILE = Path("config/tasker.yaml")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default; units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TASKER_", frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TASKER_DATABASE_URL", "DATABASE_URL"),
+        description="PostgreSQL, as a libpq URL. Without it, the system `tasker dev` runs.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TASKER_BROKER_URL", "CELERY_BROKER_URL"),
+        description="Redis or RabbitMQ, as a Celery URL. Without it, the Celery app's, else that of `tasker dev`.",
+    )
+    app: str | None = Field(default=None, description="Module with templates and handlers, like `-A`.")
+    data_dir: Path = Field(
+        default=Path(".tasker"), description="Where the embedded PostgreSQL and Redis keep data."
+    )
+    log_level: str = Field(default="INFO", description="Level of Tasker's own log lines.")
+
+    batch_budget_ms: float = Field(
+        default=50, gt=0, description="Expected work that one message, or one kept batch, may hold."
+    )
+    batch_max_steps: int = Field(default=64, ge=1, le=1000, description="Steps in one message at most.")
+    continuation_ms: float = Field(
+        default=250, ge=0, description="How long a worker goes on with what it kept before it takes a new message."
+    )
+    flush_after_ms: float = Field(
+        default=50, gt=0, description="Age at which a finished outcome is recorded while a handler runs."
+    )
+    release_after_ms: float = Field(
+        default=500, gt=0, description="Age of a claim at which its unbegun steps are given back."
+    )
+
+    heartbeat_seconds: float = Field(default=3, gt=0, description="Between two beats of a worker.")
+    silence_seconds: float = Field(
+        default=12, gt=0, description="Observed silence after which a worker is taken for dead."
+    )
+    child_poll_seconds: float = Field(
+        default=0.5, gt=0, description="Between two looks of a worker at its child processes."
+    )
+    coordinator_seconds: float = Field(
+        default=0.5, gt=0, description="Between two passes over due and held steps."
+    )
+    recovery_seconds: float = Field(
+        default=1, gt=0, description="Between two passes over lost workers and lost messages."
+    )
+    lost_message_seconds: float = Field(
+        default=5, gt=0, description="How far newer messages must be ahead before an older one counts as lost."
+    )
+    max_losses: int = Field(
+        default=3, ge=1, description="Workers one step may kill, alone in its claim, before it ends in error."
+    )
+    coordinator_batch: int = Field(default=1000, ge=1, description="Steps moved by one pass at most.")
+
+    context_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a task's context.")
+    result_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a step's result.")
+    value_max_depth: int = Field(default=64, gt=0, le=500, description="Nesting limit of both.")
+    error_max_bytes: int = Field(default=16 << 10, gt=0, description="Size limit of a recorded error.")
+    template_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a template file.")
+    template_max_steps: int = Field(
+        default=10_000, gt=0, le=100_000, description="Steps of one template at most."
+    )
+
+    def require_database_url(self) -> str:
+        """The database to use. Raises SettingsError with the ways to name one."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        raise SettingsError(
+            "no database: set TASKER_DATABASE_URL (or DATABASE_URL), or run `tasker dev` in this folder "
+            f"(no running system was found in {self.data_dir})"
+        )
+
+
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """Read the settings: `flags` (None means not given) beat the environment, that beats the file.
+
+    The file is `config`, else TASKER_CONFIG, else ./config/tasker.yaml if it exists. Servers that nothing
+    names are those of a running `tasker dev` of the data folder. Raises SettingsError, listing every problem.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    path = _config_path(config)
+    from_file = {
+        key: value
+        for key, value in (_read_yaml(path) if path else {}).items()
+        if key not in given and f"TASKER_{key.upper()}" not in os.environ
+    }
+    try:
+        settings = Settings(**from_file, **given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_problems(error, path))) from None
+    found = _dev_system(settings.data_dir)
+    if settings.database_url is None and found:
+        return settings.model_copy(
+            update={key: SecretStr(found[key]) for key in _SERVERS if getattr(settings, key) is None}
+        )
+    return settings
+
+
+_SERVERS = ("database_url", "broker_url")
+
+
+def _config_path(config: Path | None) -> Path | None:
+    named = config or (Path(os.environ["TASKER_CONFIG"]) if "TASKER_CONFIG" in os.environ else None)
+    if named is None:
+        return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+    if not named.is_file():
+        raise SettingsError(f"{named}: no such settings file (from --config or TASKER_CONFIG)")
+    return named
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"{path}: expected `setting: value` lines")
+    return values
+
+
+def _problems(error: ValidationError, path: Path | None) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = ".".join(map(str, problem["loc"]))
+        if problem["type"] != "extra_forbidden":
+            lines.append(f"setting {name}: {problem['msg']}")
+            continue
+        near = get_close_matches(name, Settings.model_fields, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; see `tasker config show` for all settings"
+        lines.append(f"{path or 'settings'}: unknown setting {name}{hint}")
+    return lines
+
+
+def _dev_system(data_dir: Path) -> dict[str, str] | None:
+    """What `tasker dev` or `tasker demo` wrote for other terminals; they remove it when they end."""
+    try:
+        found = json.loads((data_dir / "dev.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and all(key in found for key in _SERVERS) else None

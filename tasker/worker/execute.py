@@ -1,0 +1,117 @@
+"""One step: bind, call, encode; whatever happens becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from functools import partial
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tasker.db import functions
+from tasker.domain.errors import PermanentError, StepNotComplete, StepNotFound
+from tasker.domain.outcomes import Outcome, failed
+from tasker.domain.states import SATISFYING
+from tasker.domain.templates import StepDefinition
+from tasker.domain.values import encode
+from tasker.worker import registry
+from tasker.worker.around import around
+from tasker.worker.binding import Binding, bind
+from tasker.worker.context import LateResults, StepContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tasker.db.engine import Database
+    from tasker.domain.replies import ClaimedStep
+    from tasker.settings import Settings
+
+
+class Executor:
+    """Calls the handlers of this process."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._bindings: dict[tuple[str, ...], Binding] = {}
+        self._loops = threading.local()
+
+    def execute(self, step: ClaimedStep, task: Mapping[str, Any]) -> Outcome:
+        """Run a claimed step of `task` (its context, correlation id, template and version). Never raises."""
+        begun = time.monotonic()
+        try:
+            text = self._call(step, task)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+            return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
+        return Outcome(step, begun, time.monotonic(), result=text)
+
+    def _call(self, step: ClaimedStep, task: Mapping[str, Any]) -> str:
+        results = self._results(step)
+        binding = self._binding(step, task, results)
+        context = StepContext(
+            task_id=step.task_id,
+            step_id=step.id,
+            name=step.name,
+            attempt=step.failures + 1,
+            max_attempts=step.max_attempts,
+            correlation_id=task["correlation_id"],
+            config=step.config or {},
+            results=results,
+            context_json=task["context"],
+            load_result=partial(self._load_result, step.task_id),
+        )
+        with around(context):
+            value = binding.call(task["context"], results, context)
+            if iscoroutine(value):
+                value = self._event_loop().run_until_complete(value)
+        return encode(
+            value,
+            limit_bytes=self._settings.result_max_bytes,
+            max_depth=self._settings.value_max_depth,
+            where=f"the result of {step.name}",
+        )
+
+    def _binding(self, step: ClaimedStep, task: Mapping[str, Any], results: Mapping[str, Any]) -> Binding:
+        key = (step.handler, step.name, task["template"], task["version"])
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bindings[key] = _bind(step, task, results)
+        return binding
+
+    def _results(self, step: ClaimedStep) -> Mapping[str, Any]:
+        if step.results is not None:
+            return step.results
+        if step.parents == 0:
+            return {}
+        return LateResults(partial(self._database.call, functions.parent_results, step.id))
+
+    def _load_result(self, task_id: str, name: str) -> Any:
+        found = self._database.call(functions.step_results, UUID(task_id), [name])
+        if name not in found:
+            raise StepNotFound(f"task {task_id} has no step {name!r}")
+        if found[name]["state"] not in SATISFYING:
+            raise StepNotComplete(f"step {name} is {found[name]['state']}; depend on it to get its result")
+        return found[name]["result"]
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        # one per thread and kept, so that the clients a handler opens on it stay usable
+        if not hasattr(self._loops, "loop"):
+            self._loops.loop = asyncio.new_event_loop()
+        loop: asyncio.AbstractEventLoop = self._loops.loop
+        return loop
+
+
+def _bind(step: ClaimedStep, task: Mapping[str, Any], results: Mapping[str, Any]) -> Binding:
+    handler = registry.process.handlers.get(step.handler)
+    if handler is None:
+        raise PermanentError(
+            f"this worker announced handler {step.handler} but does not have it; restart it with the right -A"
+        )
+    template = registry.process.template(task["template"], task["version"])
+    if template is None:
+        # a version that is only in the database: its parents are those whose results came along
+        return bind(handler, StepDefinition(step.name, step.handler, tuple(results)))
+    parents = template.definition.parents[step.name]
+    return bind(handler, StepDefinition(step.name, step.handler, parents), template.context_type)
