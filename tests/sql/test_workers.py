@@ -6,23 +6,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from psycopg.types.json import Jsonb
 
+from tests.sql.actions import beat, stop
 from tests.sql.beside import Beside
 from tests.sql.protocol import QUEUE, START, Protocol
 
 UNKNOWN = 1_000_000
-
-
-def beat(protocol: Protocol, worker: int, *, free: int = 0, received: dict[str, str] | None = None) -> bool:
-    """beat_worker."""
-    alive: bool = protocol.call("beat_worker", worker, free, Jsonb(received or {}))
-    return alive
-
-
-def stop(protocol: Protocol, *workers: int, beats: list[int] | None = None) -> list[int]:
-    """stop_workers; sorted ids of those it stopped."""
-    return sorted(protocol.call("stop_workers", list(workers), beats, "silent"))
 
 
 def stopped(protocol: Protocol) -> list[int]:
@@ -96,10 +85,10 @@ def test_a_beat_notes_the_newest_message_received_from_each_queue(protocol: Prot
     beat(
         protocol,
         worker,
-        received={"a": newer.isoformat(), "b": newer.isoformat(), "unknown": newer.isoformat()},
+        received={"a": newer, "b": newer, "unknown": newer},
     )
     protocol.pass_time(1)
-    beat(protocol, worker, received={"a": older.isoformat()})
+    beat(protocol, worker, received={"a": older})
     found = protocol.rows("select name, received_at, heard_at from tasker.queues order by name")
     assert [tuple(row.values()) for row in found] == [
         ("a", newer, START + timedelta(seconds=11)),
