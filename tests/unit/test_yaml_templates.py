@@ -179,9 +179,9 @@ def test_handlers_may_register_after_the_file_is_loaded(
 
     found = problems_of(process_registry.check)
     missing, unknown = found
-    assert missing.startswith('orders.yaml:10: step "validate", handler: no handler is registered as "orders.val')
+    assert missing.startswith('orders.yaml:10: step "validate", handler: no handler is registered')
     assert missing.endswith('; did you mean "orders.validat"?')
-    assert unknown == 'orders.yaml:12: step "charge", handler: no handler is registered as "orders.charge"\'
+    assert unknown == 'orders.yaml:12: step "charge", handler: no handler is registered as "orders.charge"'
     step_handler("orders.validate")(validate)
     step_handler("orders.charge")(validate)
     process_registry.check()
