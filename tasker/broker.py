@@ -61,6 +61,22 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
+def connected(app: Celery, settings: Settings) -> Celery:
+    """The app with a broker: its own, else the one of the settings. Raises SettingsError when they differ."""
+    named = settings.broker_url.get_secret_value() if settings.broker_url else None
+    own = app.conf.broker_url
+    if own is None:
+        if named is not None:
+            app.conf.broker_url = named
+        return app
+    if named not in {None, own, os.environ.get("CELERY_BROKER_URL")}:
+        raise SettingsError(
+            "TASKER_BROKER_URL names another broker than the Celery app; messages published to one are not seen "
+            "by workers of the other. Unset it, or give the app that broker"
+        )
+    return app
+
+
 def attach(app: Celery, settings: Settings) -> None:
     """Make workers of `app` run steps. Sets nothing but our own bootstep; attaching twice changes nothing.
 

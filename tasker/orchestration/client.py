@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
@@ -15,7 +14,6 @@ from tasker import broker
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.domain.errors import (
-    SettingsError,
     StepFailed,
     StepNotComplete,
     StepNotFound,
@@ -26,7 +24,7 @@ from tasker.domain.errors import (
     WaitTimeout,
 )
 from tasker.domain.loading import refuse_while_loading
-from tasker.domain.states import SATISFYING, StepState
+from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState
 from tasker.orchestration import operate
 from tasker.orchestration.engine import Engine
 from tasker.orchestration.submit import (
@@ -89,6 +87,8 @@ class Task:
         `timeout` is in seconds, None waits for ever. Raises WaitTimeout, TaskNotFound, Unreachable. A task
         whose submit joined a transaction of yours is not found before you commit.
         """
+        if self.refresh().state in TASK_SETTLED:
+            return self
         state = self._tasker.poller.wait(self.id, timeout)
         if state is None:
             raise WaitTimeout(
@@ -166,7 +166,7 @@ class Tasker:
 
     def __init__(self, settings: Settings | None = None, *, celery: Celery | None = None) -> None:
         self.settings = settings or load_settings()
-        self.celery = _connected(celery, self.settings) if celery else broker.celery_app(self.settings)
+        self.celery = broker.connected(celery, self.settings) if celery else broker.celery_app(self.settings)
         broker.attach(self.celery, self.settings)
         self._publisher = broker.Publisher(self.celery, self.settings)
 
@@ -287,18 +287,3 @@ class Tasker:
         queue = self.celery.conf.task_default_queue
         return any([store(self.database, template.definition, queue) for template in objects.values()])
 
-
-def _connected(app: Celery, settings: Settings) -> Celery:
-    """The app with a broker: its own, else the one of the settings. Raises SettingsError when they differ."""
-    named = settings.broker_url.get_secret_value() if settings.broker_url else None
-    own = app.conf.broker_url
-    if own is None:
-        if named is not None:
-            app.conf.broker_url = named
-        return app
-    if named not in {None, own, os.environ.get("CELERY_BROKER_URL")}:
-        raise SettingsError(
-            "TASKER_BROKER_URL names another broker than the Celery app; messages published to one are not seen "
-            "by workers of the other. Unset it, or give the app that broker"
-        )
-    return app

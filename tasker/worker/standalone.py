@@ -1,0 +1,46 @@
+"""`tasker coordinator`: the loops in a process of their own, for large installations."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from tasker import broker
+from tasker.db import functions
+from tasker.db.engine import Database
+from tasker.db.migrate import require_current
+from tasker.domain.errors import TaskerError
+from tasker.orchestration.coordinator import Coordinator
+from tasker.orchestration.engine import Engine
+from tasker.worker.identity import Identity
+
+if TYPE_CHECKING:
+    from tasker.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def run_coordinator(settings: Settings, stopped: threading.Event) -> None:
+    """Run the coordinator's loops in this thread until `stopped` is set. Raises SchemaBehind, SettingsError."""
+    database = Database(settings.require_database_url(), name="tasker coordinator")
+    require_current(database.url)
+    publisher = broker.Publisher(broker.celery_app(settings), settings)
+    identity = Identity(database, "coordinator", (), ())
+    identity.worker()
+    beat = threading.Thread(target=_beat, args=(database, identity, settings, stopped), daemon=True)
+    beat.start()
+    Coordinator(Engine(database, publisher, settings), identity.worker).run(stopped)
+    beat.join()
+    publisher.flush(broker.EXIT_SECONDS)
+    database.call(functions.stop_workers, [identity.worker()], None, "shutdown")
+    database.close()
+
+
+def _beat(database: Database, identity: Identity, settings: Settings, stopped: threading.Event) -> None:
+    while not stopped.wait(settings.heartbeat_seconds):
+        try:
+            if not database.call(functions.beat_worker, identity.worker(), 0, {}):
+                identity.renew()
+        except TaskerError as error:
+            _log.warning("heartbeat: %s", error)
