@@ -9,11 +9,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import ValueRefused
+from tasker.domain.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from jsonschema.exceptions import ValidationError
+
 _REPORTED = 20
+_LONG_MESSAGE = 200
 _DATA_KEYWORDS = frozenset({"const", "default", "enum", "examples"})
 """What stands under these is data: a `$ref` there refers to nothing."""
 
@@ -57,7 +61,7 @@ def context_check(schema: dict[str, Any] | None) -> Callable[[object], None]:
         if problems:
             raise ValueRefused(
                 "; ".join(
-                    f"{_path('context', problem.absolute_path)}: {problem.message}" for problem in problems
+                    f"{_path('context', problem.absolute_path)}: {_said(problem)}" for problem in problems
                 )
             )
 
@@ -67,6 +71,13 @@ def context_check(schema: dict[str, Any] | None) -> Callable[[object], None]:
 def validate_context(schema: dict[str, Any] | None, context: object) -> None:
     """`context_check(schema)(context)`, for a single context. Raises ValueRefused."""
     context_check(schema)(context)
+
+
+def _said(problem: ValidationError) -> str:
+    """The finding in the words of jsonschema, unless they quote a long value."""
+    if len(problem.message) <= _LONG_MESSAGE:
+        return problem.message
+    return f"does not satisfy {problem.validator}: {shown(problem.validator_value)}"
 
 
 def _check_object(context: object) -> None:

@@ -125,9 +125,10 @@ def _parameter_problem(
         return (
             f'the parameter "{parameter}" takes anything, so nothing can be bound to it; name what it needs'
         )
-    if parameter.kind is parameter.POSITIONAL_ONLY and not has_default:
+    is_bound = name in RESERVED_STEP_NAMES or name in step.depends_on
+    if parameter.kind is parameter.POSITIONAL_ONLY and (is_bound or not has_default):
         return f'the parameter "{name}" is positional-only; parameters bind by name'
-    if name in RESERVED_STEP_NAMES or name in step.depends_on:
+    if is_bound:
         return None
     if name in steps:
         return f'the parameter "{name}" names a step that is not a parent; add it to depends_on'

@@ -82,7 +82,9 @@ def annotation(call: Callable[..., Any], name: str) -> Any:
     written = getattr(function, "__annotations__", {})
     if name not in written:
         return Any
-    one = types.SimpleNamespace(__annotations__={name: written[name]})
+    one = types.SimpleNamespace(
+        __annotations__={name: written[name]}, __type_params__=getattr(function, "__type_params__", ())
+    )
     try:
         hints = typing.get_type_hints(one, getattr(function, "__globals__", {}), include_extras=True)
     except Exception as exc:

@@ -220,6 +220,9 @@ def takes_anything(*values: Any, **more: Any) -> None: ...
 def takes_positions(reserve: dict[str, Any], /) -> None: ...
 
 
+def takes_position_with_default(reserve: Any = None, /) -> None: ...
+
+
 def misspelt(reserv: dict[str, Any]) -> None: ...
 
 
@@ -408,6 +411,7 @@ def test_a_celery_tasks_own_call_is_kept(app: Celery) -> None:
         (takes_anything, "the parameter \"*values: 'Any'\" takes anything"),
         (takes_anything, "the parameter \"**more: 'Any'\" takes anything"),
         (takes_positions, 'the parameter "reserve" is positional-only'),
+        (takes_position_with_default, 'the parameter "reserve" is positional-only'),
         (Gateway.charge, 'the parameter "self" has no value; register the bound method'),
         (
             misspelt,

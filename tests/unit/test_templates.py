@@ -250,6 +250,10 @@ class TestContextSchema:
             context_check(schema)(context)
         assert message in str(refused.value)
 
+    def test_a_message_does_not_quote_a_long_value(self) -> None:
+        with pytest.raises(ValueRefused, match=r"^context\.id: does not satisfy type: 'integer'$"):
+            validate_context(self.SCHEMA, {"id": "x" * 1000})
+
     @pytest.mark.parametrize(
         ("schema", "problem"),
         [
