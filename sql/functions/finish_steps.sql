@@ -37,7 +37,6 @@ declare
         where o ->> 'kind' = 'complete');
     v_children bigint[];
     v_moves tasker.step_move[];
-    v_recorded bigint[];
     v_refused bigint[] := '{}';
 begin
     perform tasker.assert_read_committed();
@@ -50,11 +49,11 @@ begin
     v_children := tasker.lock_with_children(v_ids, v_completing);
 
     with outcome as materialized (
-        select distinct on (step_id) *
+        select distinct on (step_id, attempt) *
         from jsonb_to_recordset(p_outcomes) as o (
             step_id bigint, attempt integer, claim_id uuid, kind text, result jsonb, started_ms_ago float8)
         where kind = 'complete'
-        order by step_id
+        order by step_id, attempt
     ),
     moved as (
         update tasker.steps s
@@ -82,9 +81,8 @@ begin
     if cardinality(v_completing) < jsonb_array_length(p_outcomes) then
         v_moves := v_moves || tasker.record_failures(p_outcomes, v_now);
     end if;
-    v_recorded := array(select step_id from unnest(v_moves));
-    if cardinality(v_recorded) < cardinality(v_ids) then
-        v_refused := tasker.record_late(p_outcomes, v_recorded);
+    if cardinality(v_moves) < jsonb_array_length(p_outcomes) then
+        v_refused := tasker.record_late(p_outcomes);
     end if;
 
     v_moves := tasker.advance_tasks(v_moves, v_now, case when p_keep is null then v_now end, null);

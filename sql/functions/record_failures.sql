@@ -14,12 +14,12 @@ declare
     v_moves tasker.step_move[];
 begin
     with outcome as materialized (
-        select distinct on (step_id) *
+        select distinct on (step_id, attempt) *
         from jsonb_to_recordset(p_outcomes) as o (
             step_id bigint, attempt integer, claim_id uuid, kind text, error jsonb, permanent boolean,
             retry_after_ms float8, started_ms_ago float8)
         where kind = 'failure'
-        order by step_id
+        order by step_id, attempt
     ),
     decided as materialized (
         select s.id, s.attempt, o.error, o.started_ms_ago,

@@ -1,38 +1,43 @@
--- finish_steps for outcomes it could not record: those whose attempt somebody else had ended are kept in
--- step_attempts.late and returned as refused; those an earlier call of the same outcome recorded are not
--- refused. Caller holds the locks. Repeats safely: late is written once.
-create or replace function tasker.record_late(p_outcomes jsonb, p_recorded bigint[])
+-- finish_steps for a batch of which not every outcome moved a step: those whose attempt somebody else had
+-- ended are kept in step_attempts.late; returns their step ids. An outcome is known from its own attempt,
+-- so one that this call or an earlier one recorded is not refused, whatever became of the step since.
+-- Caller holds the locks. Repeats safely: late is written once.
+create or replace function tasker.record_late(p_outcomes jsonb)
 returns bigint[]
 language plpgsql
 volatile
 as $$
 declare
-    v_rest constant bigint[] := array(
-        select distinct (o ->> 'step_id')::bigint
-        from jsonb_array_elements(p_outcomes) o
-        where not (o ->> 'step_id')::bigint = any (p_recorded));
-    v_known bigint[];
+    v_refused jsonb;
+    v_ids bigint[];
 begin
-    v_known := array(
-        select a.step_id
-        from tasker.step_attempts a
-        join jsonb_to_recordset(p_outcomes) as o (step_id bigint, attempt integer, claim_id uuid, kind text)
-            on o.step_id = a.step_id and o.attempt = a.attempt and o.claim_id = a.claim_id
-        where a.step_id = any (v_rest)
-          and a.outcome = any (case when o.kind = 'complete' then '{complete}' else '{retry,error}' end::text[]));
+    v_refused := (
+        select coalesce(jsonb_agg(o), '[]')
+        from jsonb_array_elements(p_outcomes) o
+        left join lateral (
+            select outcome
+            from tasker.step_attempts
+            where step_id = (o ->> 'step_id')::bigint and attempt = (o ->> 'attempt')::integer
+              and claim_id = (o ->> 'claim_id')::uuid
+            offset 0
+        ) a on true
+        where coalesce(not a.outcome = any (
+            case when o ->> 'kind' = 'complete' then '{complete}' else '{retry,error}' end::text[]), true));
+    v_ids := array(
+        select distinct (o ->> 'step_id')::bigint as id from jsonb_array_elements(v_refused) o order by id);
 
     update tasker.step_attempts a
     set late = o.report
     from (
-        select distinct on (q ->> 'step_id') (q ->> 'step_id')::bigint as step_id,
-            (q ->> 'attempt')::integer as attempt, (q ->> 'claim_id')::uuid as claim_id,
-            jsonb_build_object('kind', q -> 'kind', 'result', q -> 'result', 'error', q -> 'error') as report
-        from jsonb_array_elements(p_outcomes) q
-        order by q ->> 'step_id'
+        select distinct on (step_id, attempt) step_id, attempt, claim_id,
+            jsonb_build_object('kind', kind, 'result', result, 'error', error) as report
+        from jsonb_to_recordset(v_refused) as q (
+            step_id bigint, attempt integer, claim_id uuid, kind text, result jsonb, error jsonb)
+        order by step_id, attempt
+        offset 0
     ) o
-    where a.step_id = any (v_rest) and a.step_id = o.step_id and a.attempt = o.attempt
-      and a.claim_id = o.claim_id and a.late is null and not a.step_id = any (v_known);
-
-    return array(select id from unnest(v_rest) id where not id = any (v_known) order by id);
+    where a.step_id = any (v_ids) and a.step_id = o.step_id and a.attempt = o.attempt
+      and a.claim_id = o.claim_id and a.late is null;
+    return v_ids;
 end
 $$;
