@@ -18,7 +18,8 @@ from tasker.domain.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from kombu import Connection, Producer
+    from kombu.connection import Connection
+    from kombu.messaging import Producer
 
     from tasker.domain.replies import Group
     from tasker.settings import Settings
@@ -32,7 +33,12 @@ BURST_SECONDS = 0.008
 PAUSE_SECONDS = 2.0
 """Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
 EXIT_SECONDS = 5.0
-SOCKET_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": True, "max_retries": 1}
+SOCKET_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "max_retries": 1,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +47,8 @@ def celery_app(settings: Settings) -> Celery:
     """A Celery app of our own, for processes that were given none. Raises SettingsError without a broker."""
     if settings.broker_url is None:
         raise SettingsError(
-            "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run `tasker dev` "
-            "in this folder"
+            "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run "
+            "`tasker dev` in this folder"
         )
     app = Celery("tasker", broker=settings.broker_url.get_secret_value(), set_as_current=False)
     app.conf.update(
@@ -71,8 +77,8 @@ def connected(app: Celery, settings: Settings) -> Celery:
         return app
     if named not in {None, own, os.environ.get("CELERY_BROKER_URL")}:
         raise SettingsError(
-            "TASKER_BROKER_URL names another broker than the Celery app; messages published to one are not seen "
-            "by workers of the other. Unset it, or give the app that broker"
+            "TASKER_BROKER_URL names another broker than the Celery app, and workers of one do not see the "
+            "messages of the other; unset it, or give the app that broker"
         )
     return app
 
@@ -126,6 +132,12 @@ class Publisher:
         self._app = app
         self._budget_ms = settings.batch_budget_ms
         self._max_steps = settings.batch_max_steps
+        self._pid = 0
+        self._pending: deque[tuple[Sequence[Group], str]]
+        self._changed: threading.Condition
+        self._thread: threading.Thread | None
+        self._connection: Connection | None
+        self._producer: Producer | None
         self._reset()
 
     def publish(self, groups: Sequence[Group], at: str) -> None:
@@ -152,12 +164,10 @@ class Publisher:
     def _reset(self) -> None:
         # after a fork the thread and the socket are the parent's
         self._pid = os.getpid()
-        self._pending: deque[tuple[Sequence[Group], str]] = deque()
+        self._pending = deque()
         self._changed = threading.Condition()
         self._sending = False
-        self._thread: threading.Thread | None = None
-        self._connection: Connection | None = None
-        self._producer: Producer | None = None
+        self._thread = self._connection = self._producer = None
 
     def _run(self) -> None:
         sent_at = paused_until = 0.0
@@ -206,7 +216,7 @@ class Publisher:
             argsrepr=f"({len(message.ids)} steps)",
             kwargsrepr="{}",
         )
-        producer.publish(
+        producer.publish(  # type: ignore[no-untyped-call]
             built.body,
             exchange="",
             routing_key=message.queue,
@@ -227,6 +237,6 @@ class Publisher:
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             try:
-                connection.release()
+                connection.release()  # type: ignore[no-untyped-call]
             except Exception:  # noqa: BLE001 - whatever a broken connection raises while it closes
                 _log.debug("closing the broken broker connection failed", exc_info=True)

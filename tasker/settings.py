@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("TASKER_BROKER_URL", "CELERY_BROKER_URL"),
-        description="Redis or RabbitMQ, as a Celery URL. Without it, the Celery app's, else that of `tasker dev`.",
+        description="Redis or RabbitMQ, as a Celery URL. Without it, the app's, else that of `tasker dev`.",
     )
     app: str | None = Field(default=None, description="Module with templates and handlers, like `-A`.")
     data_dir: Path = Field(
@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     )
     batch_max_steps: int = Field(default=64, ge=1, le=1000, description="Steps in one message at most.")
     continuation_ms: float = Field(
-        default=250, ge=0, description="How long a worker goes on with what it kept before it takes a new message."
+        default=250,
+        ge=0,
+        description="How long a worker goes on with what it kept before it takes a new message.",
     )
     flush_after_ms: float = Field(
         default=50, gt=0, description="Age at which a finished outcome is recorded while a handler runs."
@@ -68,7 +70,9 @@ class Settings(BaseSettings):
         default=1, gt=0, description="Between two passes over lost workers and lost messages."
     )
     lost_message_seconds: float = Field(
-        default=5, gt=0, description="How far newer messages must be ahead before an older one counts as lost."
+        default=5,
+        gt=0,
+        description="How far newer messages must be ahead before an older one counts as lost.",
     )
     max_losses: int = Field(
         default=3, ge=1, description="Workers one step may kill, alone in its claim, before it ends in error."

@@ -41,8 +41,10 @@ class Database:
         self._pid = 0
 
     def call(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one of `db.functions` or `db.queries`. Repeated whole after a deadlock or a lost connection,
-        which every one of them allows. Raises Unreachable when PostgreSQL does not answer.
+        """Run one of `db.functions` or `db.queries`.
+
+        Repeated whole after a deadlock or a lost connection, which every one of them allows. Raises
+        Unreachable when PostgreSQL does not answer.
         """
         for attempt in range(1, TRIES + 1):
             connection = self._connect()
@@ -84,7 +86,8 @@ class Database:
             raise _unreachable(error) from error
         except PoolTimeout as error:
             raise Unreachable(
-                f"all {self._connections} database connections of this process were busy for {POOL_WAIT_SECONDS} s"
+                f"all {self._connections} database connections of this process were busy for "
+                f"{POOL_WAIT_SECONDS} s"
             ) from error
 
     def _open(self) -> Any:

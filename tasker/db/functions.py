@@ -48,7 +48,7 @@ def translate(error: psycopg.Error) -> errors.TaskerError | None:
         return _RAISES[state](". ".join(part for part in parts if part))
     if state in _SCHEMA_MISSING and "tasker" in (diagnostic.message_primary or ""):
         return errors.SchemaBehind(
-            f"the database schema is missing or behind ({diagnostic.message_primary}); run `tasker db migrate`"
+            f"the schema is missing or behind ({diagnostic.message_primary}); run `tasker db migrate`"
         )
     if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
         return errors.Rejected(f"PostgreSQL refused the values: {diagnostic.message_primary or error}")
@@ -71,8 +71,9 @@ def register_template(
 
 
 def submit_tasks(connection: Connection, requests: str, *, joined: bool, moves: bool) -> Submitted:
-    """Create tasks from a JSON array of requests. Raises TemplateNotFound, TemplateConflict,
-    IdempotencyConflict.
+    """Create tasks from a JSON array of requests.
+
+    Raises TemplateNotFound, TemplateConflict, IdempotencyConflict.
     """
     reply = _call(connection, "select tasker.submit_tasks(%s, %s, %s)", requests, joined, moves)
     tasks = [SubmittedTask(**task) for task in reply["tasks"]]
@@ -83,9 +84,7 @@ def claim_steps(
     connection: Connection, ids: Sequence[int], worker: int, claim: UUID, *, moves: bool
 ) -> Claims:
     """Take steps for this worker; the reply holds those it won. Raises WorkerStopped."""
-    reply = _call(
-        connection, "select tasker.claim_steps(%s, %s, %s, %s)", list(ids), worker, claim, moves
-    )
+    reply = _call(connection, "select tasker.claim_steps(%s, %s, %s, %s)", list(ids), worker, claim, moves)
     return Claims(_claimed(reply["steps"], claim), reply["contexts"] or {}, reply["moves"] or [])
 
 
@@ -115,9 +114,7 @@ def finish_steps(
 
 def release_steps(connection: Connection, ids: Sequence[int], claim: UUID, *, moves: bool) -> Moved:
     """Give back steps of a claim that were not begun."""
-    return _moved(
-        _call(connection, "select tasker.release_steps(%s, %s, %s)", list(ids), claim, moves)
-    )
+    return _moved(_call(connection, "select tasker.release_steps(%s, %s, %s)", list(ids), claim, moves))
 
 
 def due_steps(connection: Connection, limit: int, *, moves: bool) -> Moved:
@@ -185,12 +182,17 @@ def cancel_tasks(
     """End tasks and all their open steps."""
     return _moved(
         _call(
-            connection, "select tasker.cancel_tasks(%s::uuid[], %s, %s, %s)", list(tasks), actor, reason, moves
+            connection,
+            "select tasker.cancel_tasks(%s::uuid[], %s, %s, %s)",
+            list(tasks),
+            actor,
+            reason,
+            moves,
         )
     )
 
 
-def register_worker(
+def register_worker(  # noqa: PLR0917 - the SQL function's own order
     connection: Connection,
     parent: int | None,
     kind: str,
@@ -256,7 +258,11 @@ def take_turn(connection: Connection, loop: str, every_seconds: float, worker: i
     """Whether this process runs the next pass of a coordinator loop."""
     return bool(
         _call(
-            connection, "select tasker.take_turn(%s, make_interval(secs => %s), %s)", loop, every_seconds, worker
+            connection,
+            "select tasker.take_turn(%s, make_interval(secs => %s), %s)",
+            loop,
+            every_seconds,
+            worker,
         )
     )
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker reports of one attempt. `begun` and `ended` are readings of its monotonic clock, in
-    seconds; `result` is JSON text.
+    """What a worker reports of one attempt.
+
+    `begun` and `ended` are readings of its monotonic clock, in seconds; `result` is JSON text.
     """
 
     step: ClaimedStep
@@ -43,9 +44,7 @@ class Outcome:
         return common + json.dumps(failure)[1:]
 
 
-def failed(
-    step: ClaimedStep, error: BaseException, begun: float, ended: float, limit_bytes: int
-) -> Outcome:
+def failed(step: ClaimedStep, error: BaseException, begun: float, ended: float, limit_bytes: int) -> Outcome:
     """The outcome of an attempt that raised `error`."""
     permanent = isinstance(error, (PermanentError, ValueRefused)) or is_named(error, step.never_for)
     retry_after = error.retry_after if isinstance(error, RetryableError) else None

@@ -17,8 +17,10 @@ Group: TypeAlias = tuple[str, float | None, bool, list[int]]
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStep:
-    """A step this worker has in progress, with all it needs to run it. `results` is None where the parents
-    are too many to be sent along. `attempt` numbers the claims; what a handler sees is `failures` + 1.
+    """A step this worker has in progress, with all it needs to run it.
+
+    `results` is None where the parents are too many to be sent along. `attempt` numbers the claims; what a
+    handler sees is `failures` + 1.
     """
 
     claim: UUID

@@ -73,9 +73,7 @@ OPEN = frozenset(StepState) - STEP_FINAL
 
 
 def _fan(sources: str, event: str, targets: str, by: str) -> tuple[Move, ...]:
-    return tuple(
-        Move(source, event, target, by) for source in sources.split() for target in targets.split()
-    )
+    return tuple(Move(source, event, target, by) for source in sources.split() for target in targets.split())
 
 
 _UNFINISHED = " ".join(sorted(OPEN))

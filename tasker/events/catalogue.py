@@ -43,8 +43,10 @@ EVENT_NAMES = tuple(sorted({*TASK_EVENTS.values(), *STEP_EVENTS.values()}))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition, told to the outside. `step` is None when the task itself moved; `at` is ISO 8601 by
-    the database's clock; `seq` is the transition's place in the log.
+    """One transition, told to the outside.
+
+    `step` is None when the task itself moved; `at` is ISO 8601 by the database's clock; `seq` is the
+    transition's place in the log.
     """
 
     name: str

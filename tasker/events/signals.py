@@ -64,5 +64,5 @@ def emit(moves: Iterable[Transition]) -> None:
         for receiver in _signals.signal(event.name).receivers_for(None):
             try:
                 receiver(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a receiver may raise anything
                 _log.exception("receiver %r of %s failed", receiver, event.name)

@@ -49,7 +49,9 @@ def finish(
             return _finish_apart(engine, outcomes, worker, keep, error)
         else:
             if reply.refused:
-                _log.warning("outcomes of steps %s came too late: their attempts had been ended", reply.refused)
+                _log.warning(
+                    "outcomes of steps %s came too late: their attempts had been ended", reply.refused
+                )
             return reply.kept
 
 
@@ -70,6 +72,4 @@ def _finish_apart(
         raise error
     _log.error("step %s of task %s: %s", outcome.step.name, outcome.step.task_id, error)
     refused = describe(error, engine.settings.error_max_bytes)
-    return finish(
-        engine, [replace(outcome, result=None, error=refused, permanent=True)], worker, keep
-    )
+    return finish(engine, [replace(outcome, result=None, error=refused, permanent=True)], worker, keep)

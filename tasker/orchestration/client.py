@@ -33,7 +33,7 @@ from tasker.orchestration.submit import (
     joined_connection,
     request_json,
 )
-from tasker.orchestration.templates import store
+from tasker.orchestration.templates import store_templates
 from tasker.orchestration.waiting import Poller
 from tasker.settings import load_settings
 
@@ -60,8 +60,10 @@ __all__ = ["Task", "TaskRequest", "Tasker"]
 
 
 class Task:
-    """A task that was submitted. `created` is False when its idempotency key had named it before; `state` is
-    as of the last call that read it.
+    """A task that was submitted.
+
+    `created` is False when its idempotency key had named it before; `state` is as of the last call that
+    read it.
     """
 
     def __init__(self, tasker: Tasker, task_id: UUID, state: str, *, created: bool = False) -> None:
@@ -280,10 +282,10 @@ class Tasker:
             _log.warning("%s; the coordinator starts the tasks of this transaction", error)
 
     def _store_templates(self, requests: Sequence[TaskRequest]) -> bool:
-        """Store template objects the database lacks, outside any caller's transaction: they are definitions,
-        not part of what the caller may roll back.
+        """Store the template objects that the database lacks; whether there were any.
+
+        Outside any caller's transaction: definitions are not part of what the caller may roll back.
         """
         objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
-        queue = self.celery.conf.task_default_queue
-        return any([store(self.database, template.definition, queue) for template in objects.values()])
-
+        stored = store_templates(self.database, objects.values(), self.celery.conf.task_default_queue)
+        return bool(stored)

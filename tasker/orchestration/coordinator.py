@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from tasker.domain.errors import Unreachable
 from tasker.orchestration.recovery import SilentWorkers, recover, republish
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from tasker.orchestration.engine import Engine
@@ -28,7 +28,11 @@ class Coordinator:
         self._engine = engine
         self._worker = worker
         self._watch = SilentWorkers(engine.settings.silence_seconds)
-        self.passes: tuple[Callable[[], float], ...] = (self.start_due, self.recover_lost, self.republish_lost)
+        self.passes: tuple[Callable[[], float], ...] = (
+            self.start_due,
+            self.recover_lost,
+            self.republish_lost,
+        )
 
     def start_due(self) -> float:
         """Retries, timers, tasks for later; then held steps that are held no longer."""
@@ -71,6 +75,6 @@ class Coordinator:
             return run_pass()
         except Unreachable as error:
             _log.warning("coordinator: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the loops outlive any defect of one pass
             _log.exception("coordinator: a pass failed")
         return AFTER_FAILURE_SECONDS

@@ -36,9 +36,7 @@ def retry_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | N
     return list(reply.ids)
 
 
-def retry_steps(
-    engine: Engine, steps: Sequence[int], *, actor: str | None, reason: str | None
-) -> list[int]:
+def retry_steps(engine: Engine, steps: Sequence[int], *, actor: str | None, reason: str | None) -> list[int]:
     """Give failed steps another go, with their full number of attempts; the ids of those moved.
 
     Raises StateConflict naming the first that is not in error; the others are moved all the same.
@@ -49,7 +47,7 @@ def retry_steps(
 def _moved(reply: Moved, done: str) -> list[int]:
     for refused in reply.refused:
         raise StateConflict(
-            f"step {refused['task_id']}/{refused['step']} is {refused['state']} (task: {refused['task_state']}) "
-            f"and cannot be {done}; see `tasker task why {refused['task_id']}`"
+            f"step {refused['task_id']}/{refused['step']} is {refused['state']} and cannot be {done} "
+            f"(its task is {refused['task_state']}); see `tasker task why {refused['task_id']}`"
         )
     return list(reply.ids)

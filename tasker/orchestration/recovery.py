@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class SilentWorkers:
     """One observer's own watch over the beats of workers.
 
-    A worker is silent when unbroken, successful looks over `silence_seconds` have all seen the same beat. A
-    failed look starts the watch anew, so an outage of the database declares nobody dead.
+    A worker is silent when unbroken, successful looks over `silence_seconds` have all seen the same beat.
+    A failed look starts the watch anew, so an outage of the database declares nobody dead.
     """
 
     def __init__(self, silence_seconds: float) -> None:
@@ -31,16 +31,14 @@ class SilentWorkers:
         self._seen: dict[int, tuple[int, float]] = {}
 
     def look(self, beats: dict[int, int], now: float) -> dict[int, int]:
-        """Note the beats of all live workers at `now` (monotonic seconds); the silent ones and their beats."""
+        """Note all beats at `now` (monotonic seconds); the silent workers and their beats."""
         before = self._seen
         self._seen = {
             worker: before[worker] if before.get(worker, (None,))[0] == count else (count, now)
             for worker, count in beats.items()
         }
         return {
-            worker: count
-            for worker, (count, since) in self._seen.items()
-            if now - since >= self._silence
+            worker: count for worker, (count, since) in self._seen.items() if now - since >= self._silence
         }
 
     def forget(self) -> None:
@@ -56,9 +54,7 @@ def recover(engine: Engine, watch: SilentWorkers) -> int:
         watch.forget()
         raise
     if silent:
-        stopped = engine.database.call(
-            functions.stop_workers, list(silent), list(silent.values()), "silent"
-        )
+        stopped = engine.database.call(functions.stop_workers, list(silent), list(silent.values()), "silent")
         if stopped:
             _log.warning("workers %s are silent and taken for dead", stopped)
     return take_back(engine)

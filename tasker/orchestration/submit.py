@@ -75,7 +75,7 @@ def new_task_id() -> UUID:
 
 
 def request_json(request: TaskRequest, settings: Settings) -> str:
-    """The request as SQL takes it. Raises ValueRefused for a context that JSON or the template cannot take."""
+    """The request as SQL takes it. Raises ValueRefused for a context JSON or the template cannot take."""
     template = request.template
     context = _context_text(request, settings)
     reference = _reference(request)
@@ -103,7 +103,9 @@ def request_json(request: TaskRequest, settings: Settings) -> str:
 def _reference(request: TaskRequest) -> Reference:
     if isinstance(request.template, str):
         found = parse_reference(request.template)
-        return found if request.version is None else parse_reference(f"{found.namespace}/{found.name}@{request.version}")
+        if request.version is None:
+            return found
+        return parse_reference(f"{found.namespace}/{found.name}@{request.version}")
     definition = request.template.definition
     if request.version not in {None, definition.version}:
         raise ValueRefused(
@@ -183,7 +185,9 @@ def joined_connection(connection: Any) -> psycopg.Connection[Any]:
             "connection"
         )
     if connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-        raise ValueRefused("connection: it is in autocommit, so there is no transaction to join; leave it out")
+        raise ValueRefused(
+            "connection: it is in autocommit, so there is no transaction to join; leave it out"
+        )
     return connection
 
 

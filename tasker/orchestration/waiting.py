@@ -24,12 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Reads the states of all waited-for tasks by primary key: after 1 ms, then at doubled intervals up to
-    250 ms. A new waiter starts at 1 ms again.
+    """Reads the states of all waited-for tasks by primary key.
+
+    After 1 ms, then at doubled intervals up to 250 ms; a new waiter starts at 1 ms again.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._pid = 0
+        self._waited: dict[UUID, int]
+        self._settled: dict[UUID, str | TaskerError]
+        self._changed: threading.Condition
+        self._thread: threading.Thread | None
         self._reset()
 
     def wait(self, task: UUID, timeout: float | None) -> str | None:
@@ -66,11 +72,10 @@ class Poller:
     def _reset(self) -> None:
         # after a fork the thread is the parent's
         self._pid = os.getpid()
-        self._waited: dict[UUID, int] = {}
-        self._settled: dict[UUID, str | TaskerError] = {}
+        self._waited, self._settled = {}, {}
         self._interval = SHORTEST_SECONDS
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _run(self) -> None:
         while True:
@@ -83,7 +88,9 @@ class Poller:
             found = self._look(open_tasks)
             if found:
                 with self._changed:
-                    self._settled.update({task: state for task, state in found.items() if task in self._waited})
+                    self._settled.update(
+                        {task: state for task, state in found.items() if task in self._waited}
+                    )
                     self._changed.notify_all()
 
     def _look(self, tasks: list[UUID]) -> dict[UUID, str | TaskerError]:
@@ -91,7 +98,7 @@ class Poller:
             states = self._database.call(functions.task_states, tasks)
         except TaskerError as error:
             return dict.fromkeys(tasks, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits has to be told, whatever it is
             _log.exception("reading task states failed")
             return dict.fromkeys(tasks, TaskerError(f"reading task states failed: {error}"))
         return {

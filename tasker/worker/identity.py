@@ -35,8 +35,9 @@ class Identity:
         return os.getpid() == self.main_pid
 
     def worker(self) -> int:
-        """This process's worker id, registered at first need. Raises WorkerStopped in a child whose main is
-        not registered at the moment.
+        """This process's worker id, registered at first need.
+
+        Raises WorkerStopped in a child whose main is not registered at the moment.
         """
         found = self._ids.get(os.getpid())
         if found is not None:

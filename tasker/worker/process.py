@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 _running: WorkerProcess | None = None
 
 
-class StepsOfTasker(bootsteps.StartStopStep):
+class StepsOfTasker(bootsteps.StartStopStep):  # type: ignore[misc]
     """Celery's hook: starts with the worker, before it takes messages and after the pool has forked."""
 
     requires: ClassVar = {"celery.worker.components:Pool"}
@@ -103,7 +103,9 @@ class WorkerProcess:
         self._worker = worker
         self._settings = settings
         self._forks = pool == "prefork"
-        self._database = Database(url, connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0))
+        self._database = Database(
+            url, connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0)
+        )
         self._beats = Database(url, connections=1, name="tasker heartbeat")
         self._engine = Engine(self._database, Publisher(worker.app, settings), settings)
         self._stopped = threading.Event()
@@ -115,9 +117,7 @@ class WorkerProcess:
     def start(self, *, coordinates: bool) -> None:
         """Store templates, register, start the threads. Raises SchemaBehind."""
         require_current(self._database.url)
-        store_templates(
-            self._database, registry.process.templates, self._worker.app.conf.task_default_queue
-        )
+        store_templates(self._database, registry.process.templates, self._worker.app.conf.task_default_queue)
         self.identity.worker()
         signals.task_received.connect(self._note_received, weak=False)
         signals.worker_shutdown.connect(self._end, weak=False)
@@ -154,19 +154,20 @@ class WorkerProcess:
                     self.identity.worker()
             except Unreachable as error:
                 _log.warning("heartbeat: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a worker without heartbeat is taken for dead
                 _log.exception("heartbeat failed")
 
     def _watch_children(self) -> None:
         """Take steps back from children as soon as their processes vanish."""
         known: set[int] = set()
+        pool = self._worker.pool._pool  # noqa: SLF001 - Celery offers no other list of its children
         while not self._stopped.wait(self._settings.child_poll_seconds):
-            live = {process.pid for process in self._worker.pool._pool._pool if _exists(process.pid)}
+            live = {process.pid for process in pool._pool if _exists(process.pid)}  # noqa: SLF001
             if known - live:
                 try:
                     self._beats.call(functions.stop_children, self.identity.worker(), sorted(live))
                     take_back(self._engine)
-                except Exception:
+                except Exception:  # noqa: BLE001 - the next look tries again
                     _log.exception("taking back the steps of children %s failed", known - live)
                     continue
             known = live
@@ -209,4 +210,3 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-

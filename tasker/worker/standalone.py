@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_coordinator(settings: Settings, stopped: threading.Event) -> None:
-    """Run the coordinator's loops in this thread until `stopped` is set. Raises SchemaBehind, SettingsError."""
+    """Run the loops in this thread until `stopped` is set. Raises SchemaBehind, SettingsError."""
     database = Database(settings.require_database_url(), name="tasker coordinator")
     require_current(database.url)
     publisher = broker.Publisher(broker.celery_app(settings), settings)

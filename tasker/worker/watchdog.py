@@ -25,8 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Looks after the batches of this process every 50 ms while there are any: `look` flushes aged outcomes
-    and gives back steps that wait too long. It also reports, now and then, how long handlers take.
+    """Looks after the batches of this process every 50 ms while there are any.
+
+    `look` flushes aged outcomes and gives back steps that wait too long. The watchdog also reports, now and
+    then, how long handlers take.
     """
 
     def __init__(self, database: Database, look: Callable[[Batch], None]) -> None:
@@ -74,7 +76,7 @@ class Watchdog:
                     self._database.call(functions.record_expectations, due)
             except TaskerError as error:
                 _log.warning("watchdog: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the next look tries again
                 _log.exception("watchdog: a look failed")
 
 
