@@ -6,7 +6,7 @@ import json
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -15,13 +15,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasker.domain.errors import SettingsError
 
 DEFAULT_FILE = Path("config/tasker.yaml")
+PREFIX = "TASKER_"
+OTHER_VARIABLES = ("TASKER_CONFIG", "TASKER_DEBUG")
+"""Read from the environment, but no settings: they say how to read settings and how to print errors."""
 
 
 class Settings(BaseSettings):
     """Everything that can be set, with its default; units are in the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TASKER_", frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     database_url: SecretStr | None = Field(
@@ -38,7 +46,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path(".tasker"), description="Where the embedded PostgreSQL and Redis keep data."
     )
-    log_level: str = Field(default="INFO", description="Level of Tasker's own log lines.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="The least level that workers and coordinators log."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto",
+        description="How they log: auto is console on a terminal, else JSON, one object a line.",
+    )
 
     batch_budget_ms: float = Field(
         default=50, gt=0, description="Expected work that one message, or one kept batch, may hold."
@@ -98,36 +112,80 @@ class Settings(BaseSettings):
         )
 
 
+class Read(NamedTuple):
+    """Settings, and where each is from: `flag`, a variable, a file's path, `tasker dev` or `default`."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     """Read the settings: `flags` (None means not given) beat the environment, that beats the file.
 
     The file is `config`, else TASKER_CONFIG, else ./config/tasker.yaml if it exists. Servers that nothing
     names are those of a running `tasker dev` of the data folder. Raises SettingsError, listing every problem.
     """
+    return read_settings(config, **flags).settings
+
+
+def read_settings(config: Path | None = None, **flags: Any) -> Read:
+    """What `load_settings` reads, with each setting's origin. Raises as it does."""
     given = {key: value for key, value in flags.items() if value is not None}
     path = _config_path(config)
     from_file = {
         key: value
         for key, value in (_read_yaml(path) if path else {}).items()
-        if key not in given and f"TASKER_{key.upper()}" not in os.environ
+        if key not in given and not os.environ.get(variable(key))
     }
     try:
         settings = Settings(**from_file, **given)
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(error, path))) from None
+    origins = {
+        key: "flag" if key in given else str(path) if key in from_file else _variable_set(key) or "default"
+        for key in Settings.model_fields
+    }
     found = _dev_system(settings.data_dir)
     if settings.database_url is None and found:
-        return settings.model_copy(
-            update={key: SecretStr(found[key]) for key in _SERVERS if getattr(settings, key) is None}
-        )
-    return settings
+        unnamed = [key for key in _SERVERS if getattr(settings, key) is None]
+        settings = settings.model_copy(update={key: SecretStr(found[key]) for key in unnamed})
+        origins.update(dict.fromkeys(unnamed, "tasker dev"))
+    return Read(settings, origins)
+
+
+def variable(setting: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{setting.upper()}"
+
+
+def variables(setting: str) -> tuple[str, ...]:
+    """Every environment variable a setting is read from, the decisive one first."""
+    alias = Settings.model_fields[setting].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [variable(setting)]
+    return tuple(str(choice) for choice in choices)
+
+
+def unknown_variables() -> list[str]:
+    """One line for each TASKER_* variable of the environment that nothing reads: most are misspelt."""
+    known = [*map(variable, Settings.model_fields), *OTHER_VARIABLES]
+    lines = []
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and name not in known:
+            near = get_close_matches(name, known, 1)
+            lines.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return lines
 
 
 _SERVERS = ("database_url", "broker_url")
 
 
+def _variable_set(setting: str) -> str | None:
+    return next((name for name in variables(setting) if os.environ.get(name)), None)
+
+
 def _config_path(config: Path | None) -> Path | None:
-    named = config or (Path(os.environ["TASKER_CONFIG"]) if "TASKER_CONFIG" in os.environ else None)
+    variable_named = os.environ.get("TASKER_CONFIG")
+    named = config or (Path(variable_named) if variable_named else None)
     if named is None:
         return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
     if not named.is_file():
