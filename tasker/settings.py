@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 import yaml
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -146,7 +147,7 @@ def read_settings(config: Path | None = None, **flags: Any) -> Read:
         for key in Settings.model_fields
     }
     found = _dev_system(settings.data_dir)
-    if settings.database_url is None and found:
+    if found and settings.database_url in {None, SecretStr(found["database_url"])}:
         unnamed = [key for key in _SERVERS if getattr(settings, key) is None]
         settings = settings.model_copy(update={key: SecretStr(found[key]) for key in unnamed})
         origins.update(dict.fromkeys(unnamed, "tasker dev"))
@@ -219,9 +220,20 @@ def _problems(error: ValidationError, path: Path | None) -> list[str]:
 
 
 def _dev_system(data_dir: Path) -> dict[str, str] | None:
-    """What `tasker dev` or `tasker demo` wrote for other terminals; they remove it when they end."""
+    """What a running `tasker dev` tells other terminals. One that was killed leaves the file, unlocked."""
     try:
-        found = json.loads((data_dir / "dev.json").read_text())
+        with (data_dir / "dev.json").open() as file:
+            if _is_free(file):
+                return None
+            found = json.load(file)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and all(key in found for key in _SERVERS) else None
+
+
+def _is_free(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
