@@ -15,18 +15,27 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def bind(parent: int, death_signal: int) -> bool:
+    """Have the kernel send this process `death_signal` when its parent dies; False if that is dead already.
+
+    Parent death is noticed on Linux only.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    # A parent that died before prctl sends no signal any more.
+    return os.getppid() == parent
+
+
 def become(parent: int, death_signal: int, uid: int, gid: int, command: list[str]) -> None:
     """Replace this process by `command`; returns only when the parent is already gone."""
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     os.umask(0o077)
-    if libc is not None and libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    # A parent that died before prctl sends no signal any more.
-    if os.getppid() == parent:
+    if bind(parent, death_signal):
         os.execv(command[0], command)  # noqa: S606 - the command is an absolute path built by tasker.dev
 
 
