@@ -21,8 +21,14 @@ def protocol(session: Connection) -> Iterator[Protocol]:
 
 @pytest.fixture
 def open_session(connect: Callable[[], Connection]) -> Iterator[Callable[[], Protocol]]:
-    """Opens autocommit sessions to one database of this test alone."""
-    yield lambda: Protocol(connect())
+    """Opens autocommit sessions to one database of this test alone; none waits for a lock for ever."""
+
+    def opened() -> Protocol:
+        connection = connect()
+        connection.execute("set lock_timeout = '10s'")
+        return Protocol(connection)
+
+    yield opened
     assert violations(connect()) == {}
 
 

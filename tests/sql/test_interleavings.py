@@ -136,9 +136,7 @@ def test_three_parents_finished_together_open_their_child_once(
     with holder.connection.transaction():
         holder.rows("select 1 from tasker.steps where id = %s for no key update", [child])
         for worker, of_worker in zip(workers, won, strict=True):
-            call = beside.start(
-                lambda worker=worker, of_worker=of_worker: worker.finish(of_worker.complete())
-            )
+            call = beside.start(partial(worker.finish, of_worker.complete()))
             beside.wait_until_blocked(worker, call)
             finishing.append(call)
     assert sorted(call.result().published for call in finishing) == [[], [], [child]]
@@ -241,6 +239,23 @@ def test_a_finish_and_a_claim_of_the_same_steps_in_opposite_orders_do_not_deadlo
     assert [crossing.holder.step(step)["attempt"] for step in steps] == [1, 1, 1]
 
 
+def test_a_finish_whose_child_comes_before_its_parent_does_not_deadlock_with_a_claim_of_both(
+    open_session: Callable[[], Protocol], beside: Beside
+) -> None:
+    holder, first, second = (open_session() for _ in range(3))
+    holder.register("child, middle, parent; parent > child")
+    task = holder.submit()
+    child, middle, parent = holder.steps(task).values()
+    won, worker = first.claim(parent), second.worker
+    with holder.connection.transaction():
+        holder.rows("select 1 from tasker.steps where id = %s for no key update", [middle])
+        claiming = beside.start_blocked(
+            second, holder, lambda: second.claim(child, middle, parent, worker=worker)
+        )
+        finishing = beside.start_blocked(first, second, lambda: first.finish(won.complete()))
+    assert (claiming.result().ids, finishing.result().published) == ([middle], [child])
+
+
 @pytest.mark.parametrize("held", ["tasks", "steps"])
 @pytest.mark.parametrize("first_mover", ["finish", "cancel"])
 def test_a_finish_and_a_cancel_of_the_same_tasks_in_opposite_orders_do_not_deadlock(
@@ -325,7 +340,6 @@ def test_an_insert_that_references_the_task_keeps_no_finish_waiting(
     writer.register("a")
     task = writer.submit()
     won = worker.claim(writer.steps(task)["a"])
-    worker.connection.execute("set lock_timeout = '1s'")
     with writer.connection.transaction(force_rollback=True):
         writer.connection.execute(
             "insert into tasker.steps (task_id, template_id, ordinal, name, queue, priority, state,"

@@ -450,7 +450,6 @@ def test_a_submit_in_an_open_transaction_keeps_nobody_from_finishing(
     won = worker.claim(caller.steps(task)["a"])
     with caller.connection.transaction():
         caller.submit(joined=True)
-        worker.connection.execute("set lock_timeout = '1s'")
         worker.finish(won.complete())
         worker.complete(caller.steps(task)["b"])
     assert caller.counters(task) == ("complete", 0, 0, 0)
