@@ -30,6 +30,9 @@ test: setup ## the tests, less the slow ones
 test-all: setup ## every test
 	$(BIN)/python -m pytest -n 2
 
+bench: setup ## Tasker beside Celery's canvas, in one run
+	$(BIN)/python -m bench.against_canvas
+
 test-wheel: setup ## the wheel, installed into a fresh environment and run far from the checkout
 	$(BIN)/python .ci/test_wheel.py
 
@@ -56,4 +59,4 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all bench test-wheel check format docs lock clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - Redis' client imports it late, too late at exit
 import logging
 import os
 import threading
@@ -43,6 +44,10 @@ SOCKET_OPTIONS = {
 _log = logging.getLogger(__name__)
 
 
+class OwnCelery(Celery):
+    """The app of processes that were given none: it carries steps and nothing else."""
+
+
 def celery_app(settings: Settings) -> Celery:
     """A Celery app of our own, for processes that were given none. Raises SettingsError without a broker."""
     if settings.broker_url is None:
@@ -50,7 +55,7 @@ def celery_app(settings: Settings) -> Celery:
             "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run "
             "`tasker dev` in this folder"
         )
-    app = Celery("tasker", broker=settings.broker_url.get_secret_value(), set_as_current=False)
+    app = OwnCelery("tasker", broker=settings.broker_url.get_secret_value(), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         broker_connection_max_retries=None,
@@ -84,12 +89,19 @@ def connected(app: Celery, settings: Settings) -> Celery:
 
 
 def attach(app: Celery, settings: Settings) -> None:
-    """Make workers of `app` run steps. Sets nothing but our own bootstep; attaching twice changes nothing.
+    """Make workers of `app` run steps. Adds our own bootstep and its option `--no-coordinator` of `celery
+    worker`, and sets nothing else; attaching twice changes nothing.
 
     Celery imports the step in worker processes only; it registers our task there.
     """
+    import click
+
     app.tasker_settings = settings
     app.steps["worker"].add("tasker.worker.process:StepsOfTasker")
+    options = app.user_options["worker"]
+    if not any(option.name == "no_coordinator" for option in options):
+        meaning = "Leave Tasker's retries and recovery to other processes."
+        options.add(click.Option(["--no-coordinator"], is_flag=True, help=meaning))
 
 
 class Message(NamedTuple):

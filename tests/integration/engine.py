@@ -1,0 +1,84 @@
+"""An engine on real servers for tests of what runs above the SQL, and a worker that tests play by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+from tasker import broker
+from tasker.db import functions
+from tasker.db.engine import Database
+from tasker.domain.outcomes import Outcome
+from tasker.domain.replies import ClaimedStep
+from tasker.domain.retry import Retry
+from tasker.domain.templates import StepDefinition, TemplateDefinition
+from tasker.orchestration.engine import Engine
+from tasker.orchestration.templates import store
+from tasker.settings import Settings
+
+QUEUE = "shop"
+HANDLER = "work"
+
+
+@contextmanager
+def engine_on(database_url: str, redis_url: str, **settings: Any) -> Iterator[Engine]:
+    """An engine with its own connections; what it publishes goes to real Redis."""
+    given = Settings(database_url=database_url, broker_url=redis_url, **settings)
+    database = Database(database_url)
+    yield Engine(database, broker.Publisher(broker.celery_app(given), given), given)
+    database.close()
+
+
+class HandPlayedWorker:
+    """Registers, claims and reports like a worker, one call at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.id = engine.database.call(
+            functions.register_worker, None, "main", "testhost", 1, [QUEUE], [HANDLER]
+        )
+
+    def claim(self, ids: list[int]) -> list[ClaimedStep]:
+        """Take steps."""
+        return self.engine.run(functions.claim_steps, ids, self.id, uuid4()).steps
+
+
+def steps(*names: str, after: str | None = None, **fields: Any) -> tuple[StepDefinition, ...]:
+    """Steps without parents, or behind one."""
+    parents = (after,) if after else ()
+    policy = {"retry": Retry(backoff="none"), **fields}
+    return tuple(StepDefinition(name, HANDLER, parents, queue=QUEUE, **policy) for name in names)
+
+
+def submit(engine: Engine, *of: StepDefinition) -> tuple[UUID, list[int]]:
+    """A task of these steps; its id and the ids of the steps to publish."""
+    definition = TemplateDefinition("tests", f"t-{uuid4().hex[:8]}", "1.0.0", of)
+    store(engine.database, definition, QUEUE)
+    task = uuid4()
+    request = {
+        "id": str(task),
+        "namespace": "tests",
+        "name": definition.name,
+        "context": {},
+        "request_digest": "",
+    }
+    reply = engine.run(functions.submit_tasks, json.dumps([request]), joined=False)
+    return task, [step for group in reply.publish for step in group[3]]
+
+
+def complete(step: ClaimedStep, result: str = "1") -> Outcome:
+    """The step's handler returned this JSON."""
+    return Outcome(step, time.monotonic(), time.monotonic(), result=result)
+
+
+def states(engine: Engine, task: UUID) -> dict[str, str]:
+    """State of each step of the task, and of the task under its empty name."""
+    query = (
+        "select name, state from tasker.steps where task_id = %s "
+        "union all select '', state from tasker.tasks where id = %s"
+    )
+    return engine.database.call(lambda own: dict(own.execute(query, [task, task]).fetchall()))

@@ -1,0 +1,102 @@
+"""The loops, called pass by pass: no threads, no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tasker.db import functions
+from tasker.domain.outcomes import failed
+from tasker.orchestration.advance import finish
+from tasker.orchestration.coordinator import Coordinator
+from tasker.orchestration.engine import Engine
+from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on, states, steps, submit
+
+
+@pytest.fixture
+def engine(database_url: str, redis_url: str) -> Iterator[Engine]:
+    # 0 s of silence and grace stand for the defaults of 12 s and 5 s: two passes then count as that long
+    with engine_on(database_url, redis_url, silence_seconds=1e-9, lost_message_seconds=1e-9) as made:
+        yield made
+
+
+def published(client: redis.Redis) -> Any:
+    return client.llen(QUEUE)
+
+
+def fail_once(engine: Engine, worker: HandPlayedWorker, roots: list[int]) -> None:
+    outcomes = [failed(step, ValueError("no"), 0, 0, 1000) for step in worker.claim(roots)]
+    finish(engine, outcomes, worker.id, None)
+
+
+def test_a_retry_that_is_due_is_published_by_one_of_two_coordinators(
+    engine: Engine, redis_client: redis.Redis
+) -> None:
+    worker = HandPlayedWorker(engine)
+    task, roots = submit(engine, *steps("a"))
+    assert engine.publisher.flush(10)
+    redis_client.delete(QUEUE)
+    fail_once(engine, worker, roots)
+    assert states(engine, task)["a"] == "waiting_for_retry"
+
+    first, second = (Coordinator(engine, lambda: None) for _ in range(2))
+    assert first.start_due() == second.start_due() == engine.settings.coordinator_seconds
+    assert engine.publisher.flush(10)
+    assert states(engine, task)["a"] == "enqueued"
+    assert published(redis_client) == 1
+    assert not engine.database.call(functions.take_turn, "start_due", 60, None), "the first took the turn"
+
+
+def test_steps_of_a_worker_that_fell_silent_are_enqueued_again(
+    engine: Engine, redis_client: redis.Redis
+) -> None:
+    worker = HandPlayedWorker(engine)
+    task, roots = submit(engine, *steps("a"))
+    worker.claim(roots)
+    assert engine.publisher.flush(10)
+    redis_client.delete(QUEUE)
+
+    coordinator = Coordinator(engine, lambda: None)
+    assert coordinator.recover_lost() == engine.settings.recovery_seconds
+    assert states(engine, task)["a"] == "in_progress", "one look proves nothing"
+    coordinator.recover_lost()
+    assert engine.publisher.flush(10)
+    assert states(engine, task)["a"] == "enqueued"
+    assert published(redis_client) == 1
+
+
+def test_a_beat_between_two_looks_keeps_a_worker_alive(engine: Engine) -> None:
+    worker = HandPlayedWorker(engine)
+    task, roots = submit(engine, *steps("a"))
+    worker.claim(roots)
+    coordinator = Coordinator(engine, lambda: None)
+    coordinator.recover_lost()
+    engine.database.call(functions.beat_worker, worker.id, 1, {})
+    coordinator.recover_lost()
+    assert states(engine, task)["a"] == "in_progress"
+
+
+def test_a_lost_message_is_published_again(engine: Engine, redis_client: redis.Redis) -> None:
+    worker = HandPlayedWorker(engine)
+    submit(engine, *steps("a"))
+    assert engine.publisher.flush(10)
+    redis_client.flushdb()
+    engine.database.call(functions.beat_worker, worker.id, 1, {})
+
+    Coordinator(engine, lambda: None).republish_lost()
+    assert engine.publisher.flush(10)
+    assert published(redis_client) == 1
+
+
+def test_a_step_that_nobody_ever_claims_is_parked_and_its_task_settles(engine: Engine) -> None:
+    worker = HandPlayedWorker(engine)
+    task, _ = submit(engine, *steps("a"))
+    engine.database.call(functions.beat_worker, worker.id, 1, {})
+    coordinator = Coordinator(engine, lambda: None)
+    for _ in range(6):
+        engine.database.call(lambda own: own.execute("delete from tasker.coordinator_loops"))
+        coordinator.republish_lost()
+    assert states(engine, task) == {"": "error", "a": "error"}
