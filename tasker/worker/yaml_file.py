@@ -144,18 +144,25 @@ def load_templates(
     Raises TemplateError listing the problems of all files as `file:line: …`; nothing is registered then.
     Handlers are looked up when a template is first used.
     """
-    path = Path(path)
+    loaded = read_templates(path, max_bytes=max_bytes, max_steps=max_steps)
+    for template in loaded:
+        registry.process.add_template(template)
+    return loaded
+
+
+def read_templates(
+    path: str | Path, *, max_bytes: int = MAX_FILE_BYTES, max_steps: int = MAX_STEPS
+) -> list[FileTemplate]:
+    """What `load_templates` reads, without registering it; for a look at files. Raises as it does."""
     found: list[str] = []
     loaded: list[FileTemplate] = []
-    for file in _files(path):
+    for file in _files(Path(path)):
         try:
             loaded.append(_load(file, max_bytes, max_steps))
         except TemplateError as exc:
             found += exc.problems
     if found:
         raise TemplateError(found)
-    for template in loaded:
-        registry.process.add_template(template)
     return loaded
 
 
