@@ -44,7 +44,7 @@ SOCKET_OPTIONS = {
 _log = logging.getLogger(__name__)
 
 
-class OwnCelery(Celery):
+class OwnCelery(Celery):  # type: ignore[misc]  # celery is published without types
     """The app of processes that were given none: it carries steps and nothing else."""
 
 
@@ -89,9 +89,9 @@ def connected(app: Celery, settings: Settings) -> Celery:
 
 
 def attach(app: Celery, settings: Settings) -> None:
-    """Make workers of `app` run steps. Adds our own bootstep and its option `--no-coordinator` of `celery
-    worker`, and sets nothing else; attaching twice changes nothing.
+    """Make workers of `app` run steps; attaching twice changes nothing.
 
+    Adds our own bootstep, with its option `--no-coordinator` of `celery worker`, and sets nothing else.
     Celery imports the step in worker processes only; it registers our task there.
     """
     import click

@@ -26,15 +26,18 @@ def load(module: str, settings: Settings) -> Celery:
     Celery instance), else one of our own, ready to run steps. Raises SettingsError when the module cannot be
     imported, and whatever declaring its templates raises.
     """
-    name, _, attribute = module.partition(":")
-    imported = _import(name)
-    found = _celery_app(imported, attribute)
+    found = _celery_app(import_application(module), module.partition(":")[2])
     app = broker.connected(found, settings) if found else broker.celery_app(settings)
     broker.attach(app, settings)
     return app
 
 
-def _import(name: str) -> ModuleType:
+def import_application(module: str) -> ModuleType:
+    """Import `module`, the current folder on the path; its templates and handlers are then registered.
+
+    Raises SettingsError when there is no such module, and whatever declaring its templates raises.
+    """
+    name = module.partition(":")[0]
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

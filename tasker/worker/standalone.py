@@ -30,6 +30,7 @@ def run_coordinator(settings: Settings, stopped: threading.Event) -> None:
     identity.worker()
     beat = threading.Thread(target=_beat, args=(database, identity, settings, stopped), daemon=True)
     beat.start()
+    _log.info("coordinator is ready")
     Coordinator(Engine(database, publisher, settings), identity.worker).run(stopped)
     beat.join()
     publisher.flush(broker.EXIT_SECONDS)

@@ -1,0 +1,106 @@
+"""What the words before a command said, and what commands make of it: settings, database, client, app."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tasker.db.engine import Database
+    from tasker.orchestration.client import Tasker
+    from tasker.settings import Read, Settings
+
+
+class Invocation:
+    """One run of the program. `celery` is the app that `celery -A MODULE tasker` has loaded already."""
+
+    def __init__(self, module: str | None, config: Path | None, celery: Any = None) -> None:
+        self.config = config
+        self._module = module
+        self._celery = celery
+        self._flags: dict[str, Any] = {"app": module}
+
+    def set_flags(self, **flags: Any) -> None:
+        """Settings that options of the command give; None means not given. Call it before `settings`."""
+        self._flags.update(flags)
+
+    @cached_property
+    def read(self) -> Read:
+        """The settings of this run, and where each is from. Raises SettingsError."""
+        from tasker.settings import read_settings
+
+        return read_settings(self.config, **self._flags)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this run. Raises SettingsError."""
+        return self.read.settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, for commands that only read it. Raises SettingsError when none is named."""
+        from tasker.db.engine import Database
+
+        url = self.settings.require_database_url()
+        self.log_to_people()
+        return Database(url, connections=1, name="tasker cli")
+
+    @cached_property
+    def client(self) -> Tasker:
+        """What submits, waits and moves.
+
+        Its messages go through the broker of the settings; through the application's where `-A` says so, or
+        where the settings name none.
+        """
+        from tasker.orchestration.client import Tasker
+
+        self.settings.require_database_url()
+        self.log_to_people()
+        named = self._module or self._celery or (self.settings.app and not self.settings.broker_url)
+        return Tasker(self.settings, celery=self.app if named else None)
+
+    @cached_property
+    def app(self) -> Any:
+        """The Celery app of `-A MODULE`, whose templates and handlers are now registered.
+
+        Raises UsageError when no module was named.
+        """
+        from tasker import broker
+        from tasker.worker.application import load
+
+        if self._celery is not None:
+            app = broker.connected(self._celery, self.settings)
+            broker.attach(app, self.settings)
+            return app
+        if not self.settings.app:
+            path = click.get_current_context().command_path
+            whole, _, own = path.partition(" ")
+            raise click.UsageError(
+                f"{own} needs the module with your templates and handlers: {whole} -A MODULE {own}"
+                " (or set TASKER_APP)"
+            )
+        return load(self.settings.app, self.settings)
+
+    @property
+    def has_app(self) -> bool:
+        """Whether a module was named, by `-A`, TASKER_APP or the settings file."""
+        return self._celery is not None or bool(self.settings.app)
+
+    def log_to_people(self) -> None:
+        """Log warnings and worse as text on standard error: the manner of commands that end by themselves."""
+        from tasker.observability.logs import configure_logs
+
+        configure_logs("DEBUG" if self.settings.log_level == "DEBUG" else "WARNING", "console")
+
+    def log_as_process(self) -> Callable[[], None]:
+        """What configures the logs of a worker or a coordinator, by the settings."""
+        from functools import partial
+
+        from tasker.observability.logs import configure_logs
+
+        return partial(configure_logs, self.settings.log_level, self.settings.log_format)

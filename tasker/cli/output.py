@@ -1,0 +1,151 @@
+"""What commands print: JSON with stable keys, tables for people, plain columns for pipes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+NOTHING = "-"
+GAP = "  "
+
+
+class Look(NamedTuple):
+    """How a state appears to people: a sign, a plain sign where the terminal knows no other, a colour."""
+
+    sign: str
+    plain: str
+    colour: str
+
+
+LOOKS = {
+    "pending": Look("○", ".", "bright_black"),
+    "ready": Look("◌", ":", "cyan"),
+    "enqueued": Look("◔", ">", "cyan"),
+    "in_progress": Look("▶", "*", "yellow"),
+    "waiting_for_retry": Look("↻", "~", "yellow"),
+    "waiting": Look("◷", "~", "blue"),
+    "paused": Look("‖", "=", "blue"),
+    "complete": Look("✔", "+", "green"),
+    "skipped": Look("»", "+", "green"),
+    "resolved_manually": Look("✔", "+", "green"),
+    "error": Look("✖", "!", "red"),
+    "cancelled": Look("⊘", "x", "magenta"),
+}
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: times as ISO 8601, other objects as text."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=text_of))
+
+
+def text_of(value: Any) -> str:
+    """A value as people and JSON read it: times with their offset."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def cell(value: Any) -> str:
+    """A value in a table: a dash for nothing, times to the second."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=text_of)
+    return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in at most two units: `0.25 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:  # noqa: PLR2004 - below it, hundredths say something
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    for size, name, smaller, small_name in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
+    return f"{whole} s"
+
+
+def state_text(state: str) -> str:
+    """A state with its sign, coloured where colours are shown."""
+    look = LOOKS.get(state)
+    if look is None:
+        return state
+    return click.style(f"{look.sign if _shows(look.sign) else look.plain} {state}", fg=look.colour)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, nothing: str) -> None:
+    """Print rows under their columns: a table on a terminal, aligned plain text in a pipe.
+
+    Columns named STATE show signs and colours on a terminal. With no rows, `nothing` goes to standard error.
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    if not cells:
+        click.echo(nothing, err=True)
+    elif sys.stdout.isatty():
+        _print_rich(columns, cells)
+    else:
+        _print_plain([list(columns), *cells])
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print `name  value` lines, aligned; a value of several lines is indented."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        text = state_text(value) if name == "state" and sys.stdout.isatty() else cell(value)
+        indented = text.replace("\n", f"\n{'':{width + len(GAP)}}")
+        click.echo(f"{click.style(f'{name:{width}}', bold=True)}{GAP}{indented}")
+
+
+def note(text: str) -> None:
+    """Say something beside the answer: progress, hints. Goes to standard error."""
+    click.echo(text, err=True)
+
+
+def _print_plain(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = GAP.join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        # an id, or a name that another command takes, is worth a line that is too long
+        whole = column in {"TASK", "STEP", "STATE", "TEMPLATE", "SETTING"}
+        table.add_column(column, no_wrap=whole, overflow="ignore" if whole else "fold")
+    for row in rows:
+        table.add_row(
+            *(
+                Text.from_ansi(state_text(text)) if column == "STATE" else Text(text)
+                for column, text in zip(columns, row, strict=True)
+            )
+        )
+    Console(width=max(shutil.get_terminal_size().columns, 40)).print(table)
+
+
+def _shows(sign: str) -> bool:
+    try:
+        sign.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
