@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from urllib.parse import unquote, urlsplit
 
 import redis
 from celery import Celery, Signature, chain
@@ -21,19 +22,19 @@ def one() -> int:
 
 @linear.step
 def two(one: int) -> int:
-    """One more."""
+    """The next number."""
     return one + 1
 
 
 @linear.step
 def three(two: int) -> int:
-    """One more."""
+    """The next number."""
     return two + 1
 
 
 @linear.step
 def four(three: int) -> int:
-    """One more."""
+    """The next number."""
     return three + 1
 
 
@@ -43,45 +44,51 @@ for index in range(10_000):
         one, name=f"step-{index}", handler="bench/wide.step", depends_on=["step-0"] if index else []
     )
 
+
+def redis_at(url: str) -> redis.Redis:
+    """A client of a broker named in Celery's notation."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return redis.Redis(unix_socket_path=unquote(parts.path))
+    return redis.Redis.from_url(url)
+
+
 broker = os.environ["TASKER_BROKER_URL"]
+ends = redis_at(broker)
+
 tasker_app = Celery("bench-tasker", broker=broker)
 tasker_app.conf.task_default_queue = "bench-tasker"
-Tasker(celery=tasker_app)
+tasker = Tasker(celery=tasker_app)
 
 canvas_app = Celery("bench-canvas", broker=broker)
 canvas_app.conf.update(task_ignore_result=True, task_default_queue="bench-canvas")
-ends = (
-    redis.Redis(unix_socket_path=broker.split("://")[1].split("?")[0])
-    if "socket" in broker
-    else redis.Redis.from_url(broker)
-)
+
+results_app = Celery("bench-results", broker=broker, backend=broker)
+results_app.conf.update(task_default_queue="bench-results")
 
 
-@canvas_app.task
-def canvas_one() -> int:
+def first() -> int:
     """The first number."""
     return 1
 
 
-@canvas_app.task
-def canvas_two(one: int) -> int:
-    """One more."""
-    return one + 1
+def more(number: int) -> int:
+    """The next number."""
+    return number + 1
 
 
-@canvas_app.task
-def canvas_three(two: int) -> int:
-    """One more."""
-    return two + 1
-
-
-@canvas_app.task
-def canvas_four(three: int) -> int:
-    """One more, and the time at which the chain ended."""
+def last(number: int) -> int:
+    """The next number; notes the time at which the chain came to it."""
     ends.rpush("bench-ends", time.time())
-    return three + 1
+    return number + 1
 
 
-def chain_of_four() -> Signature:
-    """The canvas of the four tasks."""
-    return chain(canvas_one.s(), canvas_two.s(), canvas_three.s(), canvas_four.s())
+for canvas in (canvas_app, results_app):
+    for function in (first, more, last):
+        canvas.task(function, name=f"bench.{function.__name__}")
+
+
+def chain_of_four(app: Celery) -> Signature:
+    """The canvas of the four tasks of an app."""
+    begin, go_on, end = (app.tasks[f"bench.{name}"] for name in ("first", "more", "last"))
+    return chain(begin.s(), go_on.s(), go_on.s(), end.s())
