@@ -18,8 +18,11 @@ as $$
 declare
     -- per step, in the order of ordinals, which have no gaps: parents not reached yet, and the level
     v_waits integer[] := array(
-        select (select count(*)::integer from tasker.step_edges where child_id = s.id)
+        select parents.n
         from tasker.steps s
+        cross join lateral (
+            select count(*)::integer as n from tasker.step_edges where child_id = s.id
+        ) parents
         where s.task_id = p_task
         order by s.ordinal);
     v_levels integer[] := array(
@@ -36,14 +39,17 @@ begin
         for v_child in
             select s.id, s.ordinal + 1 as place, edges.n
             from (
-                select child_id, count(*)::integer as n
-                from tasker.step_edges
-                where parent_id = any (v_reached)
-                group by child_id
+                select e.child_id, count(*)::integer as n
+                from unnest(v_reached) parent (id)
+                cross join lateral (
+                    select child_id from tasker.step_edges where parent_id = parent.id offset 0
+                ) e
+                group by e.child_id
             ) edges
             cross join lateral (
-                select id, ordinal from tasker.steps where id = edges.child_id and task_id = p_task offset 0
+                select id, task_id, ordinal from tasker.steps where id = edges.child_id offset 0
             ) s
+            where s.task_id = p_task
         loop
             v_waits[v_child.place] := v_waits[v_child.place] - v_child.n;
             if v_waits[v_child.place] = 0 then

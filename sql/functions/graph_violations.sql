@@ -8,6 +8,8 @@ language plpgsql
 stable
 set plan_cache_mode = force_custom_plan
 set jit = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin

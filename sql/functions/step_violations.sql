@@ -16,6 +16,8 @@ language plpgsql
 stable
 set plan_cache_mode = force_custom_plan
 set jit = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -37,7 +39,9 @@ begin
     cross join lateral (
         select count(*) as open
         from tasker.step_edges e
-        join tasker.steps p on p.id = e.parent_id
+        cross join lateral (
+            select state from tasker.steps where id = e.parent_id offset 0
+        ) p
         where its.unfinished and e.child_id = s.id
           and p.state not in ('complete', 'skipped', 'resolved_manually')
     ) parents

@@ -30,11 +30,14 @@ begin
         into v_followed, v_places
         from (
             select distinct p.id, p.ordinal + 1 as place
-            from tasker.step_edges e
+            from unnest(v_followed) child (id)
             cross join lateral (
-                select id, ordinal from tasker.steps where id = e.parent_id and task_id = p_task offset 0
+                select parent_id from tasker.step_edges where child_id = child.id offset 0
+            ) e
+            cross join lateral (
+                select id, task_id, ordinal from tasker.steps where id = e.parent_id offset 0
             ) p
-            where e.child_id = any (v_followed)
+            where p.task_id = p_task
         ) parent
         where v_distances[place] is null;
 
