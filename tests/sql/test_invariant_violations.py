@@ -229,18 +229,16 @@ def test_steps_finished_by_hand_and_cancelled_tasks_are_sound(world: World) -> N
 
 def test_the_pack_is_stable_throughout_and_so_sees_one_snapshot(session: Connection) -> None:
     rows = session.execute(
-        (
-            "select distinct provolatile from pg_proc where pronamespace = 'tasker'::regnamespace"
-            " and proname like '%\\_violations' or proname = 'dependency_levels'"
-        )
-        assert rows.fetchall() == [("s",)]
-    
-    
-    def test_the_legal_moves_are_those_of_the_table_of_moves(session: Connection) -> None:
-        rows = session.execute("select entity, from_state, to_state from tasker.legal_moves()").fetchall()
-        table = {
-            *(("step", move.source, move.target) for move in STEP_MOVES)
-        ),
+        "select distinct provolatile from pg_proc where pronamespace = 'tasker'::regnamespace"
+        " and (proname like '%\\_violations' or proname = 'dependency_levels')"
+    )
+    assert rows.fetchall() == [("s",)]
+
+
+def test_the_legal_moves_are_those_of_the_table_of_moves(session: Connection) -> None:
+    rows = session.execute("select entity, from_state, to_state from tasker.legal_moves()").fetchall()
+    table = {
+        *(("step", move.source, move.target) for move in STEP_MOVES),
         *(("task", move.source, move.target) for move in TASK_MOVES),
         *(("task", None, state) for state in FIRST_STATES["tasks"]),
         *(("step", None, state) for state in FIRST_STATES["steps"] - {"pending"}),
