@@ -77,14 +77,26 @@ class Invocation:
             app = broker.connected(self._celery, self.settings)
             broker.attach(app, self.settings)
             return app
-        if not self.settings.app:
-            path = click.get_current_context().command_path
-            whole, _, own = path.partition(" ")
-            raise click.UsageError(
-                f"{own} needs the module with your templates and handlers: {whole} -A MODULE {own}"
-                " (or set TASKER_APP)"
-            )
-        return load(self.settings.app, self.settings)
+        return load(self._module_named(), self.settings)
+
+    def load_module(self) -> None:
+        """Import the module of `-A` for its templates and handlers alone; needs neither database nor broker.
+
+        Raises UsageError when no module was named, and what importing it raises.
+        """
+        from tasker.worker.application import import_application
+
+        if self._celery is None:
+            import_application(self._module_named())
+
+    def _module_named(self) -> str:
+        if self.settings.app:
+            return self.settings.app
+        whole, _, own = click.get_current_context().command_path.partition(" ")
+        raise click.UsageError(
+            f"{own} needs the module with your templates and handlers: {whole} -A MODULE {own}"
+            " (or set TASKER_APP)"
+        )
 
     @property
     def has_app(self) -> bool:

@@ -12,11 +12,21 @@ from tasker.cli.invocation import Invocation
 
 COMMANDS = {
     "dev": LateCommand(
-        "tasker.dev.commands:dev", "Run PostgreSQL, Redis and a worker here, for development."
+        "tasker.dev.commands:dev",
+        "Run PostgreSQL, Redis and a worker that restarts when your code changes, until Ctrl-C.",
     ),
-    "demo": LateCommand("tasker.dev.commands:demo", "Run every example on an embedded PostgreSQL and Redis."),
-    "worker": LateCommand("tasker.cli.processes:worker", "Run the steps of tasks."),
-    "coordinator": LateCommand("tasker.cli.processes:coordinator", "Run the loops without running steps."),
+    "demo": LateCommand(
+        "tasker.dev.commands:demo",
+        "Run every example that comes with Tasker on PostgreSQL, Redis and a worker, and check the results.",
+    ),
+    "worker": LateCommand(
+        "tasker.cli.processes:worker",
+        "Run the steps of tasks, until Ctrl-C or SIGTERM; steps that run are finished first.",
+    ),
+    "coordinator": LateCommand(
+        "tasker.cli.processes:coordinator",
+        "Run the loops (retries, timers, lost workers and messages) without running steps.",
+    ),
     "db": LateCommand("tasker.cli.db:db", "Create and update the database schema."),
     "template": LateCommand("tasker.cli.template:template", "Look at, check and store templates."),
     "task": LateCommand("tasker.cli.task:task", "Submit tasks, follow them, explain and repair them."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints, is_typeddict
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 import click
 
@@ -128,7 +128,8 @@ def _keys_text(keys: Any) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    return field.description or ""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return f"{field.description} One of {', '.join(choices)}." if choices else field.description or ""
 
 
 def _default(field: FieldInfo) -> Any:

@@ -1,0 +1,146 @@
+"""`tasker template`: the versioned graphs that tasks run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from tasker.cli.commands import Group
+from tasker.cli.failures import ExitCode
+from tasker.cli.options import output_option
+from tasker.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tasker.cli.invocation import Invocation
+    from tasker.worker.registry import Template
+
+
+class CheckedJson(TypedDict):
+    """What `template validate` prints: the templates that are right, and every problem of the others."""
+
+    valid: list[str]
+    problems: list[str]
+
+
+class StoredJson(TypedDict):
+    """What `template register` prints: what it stored, and what had been stored before."""
+
+    stored: list[str]
+    unchanged: list[str]
+
+
+@click.group(cls=Group)
+def template() -> None:
+    """Look at, check and store templates."""
+
+
+paths_argument = click.argument(
+    "paths", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
+)
+
+
+@template.command(
+    prints=CheckedJson, epilog="tasker -A shop template validate\ntasker -A shop template validate templates/"
+)
+@paths_argument
+@output_option()
+@click.pass_context
+def validate(ctx: click.Context, paths: tuple[Path, ...], form: str) -> None:
+    """Report every problem of the templates of -A MODULE, or of template files; exit code 1 with any.
+
+    Nothing is stored, and no database or broker is needed. Without -A a file's handlers are not checked.
+    """
+    invocation: Invocation = ctx.obj
+    valid, problems = _checked(invocation, paths)
+    if form == "json":
+        print_json(CheckedJson(valid=valid, problems=problems))
+    else:
+        for name in valid:
+            click.echo(f"{name} is valid")
+        for problem in problems:
+            click.echo(f"error: {problem}", err=True)
+        if paths and not invocation.has_app:
+            note("their handlers were not checked: name the module that has them, tasker -A MODULE …")
+    ctx.exit(ExitCode.FAILURE if problems else ExitCode.OK)
+
+
+@template.command(
+    prints=StoredJson, epilog="tasker -A shop template register\ntasker -A shop template register templates/"
+)
+@paths_argument
+@output_option()
+@click.pass_obj
+def register(invocation: Invocation, paths: tuple[Path, ...], form: str) -> None:
+    """Store the templates of -A MODULE, or only those of files; nothing when one of them is wrong.
+
+    A version that is stored keeps its content for good: change the version with the content. Workers store
+    their templates at start, so this is for deployments that want them there before.
+    """
+    from tasker.orchestration.templates import store_templates
+
+    queue = invocation.app.conf.task_default_queue
+    chosen = _templates(invocation, paths)
+    stored = store_templates(invocation.database, chosen, queue)
+    named = [_reference(each) for each in chosen]
+    unchanged = [name for name in named if name not in stored]
+    if form == "json":
+        print_json(StoredJson(stored=stored, unchanged=unchanged))
+        return
+    for name in named:
+        click.echo(f"{name} {'is stored' if name in stored else 'was stored before'}")
+    if not named:
+        note("no template was found: -A MODULE must import what declares or loads them")
+
+
+def _checked(invocation: Invocation, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """The names of the templates that are right, and the problems of the others."""
+    problems: list[str] = []
+    found: list[Template] = []
+    valid: list[str] = []
+    knows_handlers = invocation.has_app or not paths
+    with _noting(problems):
+        if knows_handlers:
+            invocation.load_module()
+    if not paths:
+        found += _templates(invocation, ())
+    for path in paths:
+        with _noting(problems):
+            found += _templates(invocation, [path])
+    for each in found:
+        with _noting(problems):
+            if knows_handlers:
+                each.definition  # noqa: B018 - reading it checks it
+            valid.append(_reference(each))
+    return valid, problems
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Add what a TemplateError says to `problems` and go on."""
+    from tasker.domain.errors import TemplateError
+
+    try:
+        yield
+    except TemplateError as error:
+        problems += error.problems
+
+
+def _templates(invocation: Invocation, paths: Sequence[Path]) -> list[Template]:
+    """The templates of the files, or without any those of the module."""
+    from tasker.worker import registry
+    from tasker.worker.yaml_file import read_templates
+
+    if not paths:
+        return list(registry.process.templates)
+    settings = invocation.settings
+    limits = {"max_bytes": settings.template_max_bytes, "max_steps": settings.template_max_steps}
+    return [each for path in paths for each in read_templates(path, **limits)]
+
+
+def _reference(template: Template) -> str:
+    return f"{template.full_name}@{template.version}"
