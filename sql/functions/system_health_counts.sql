@@ -82,7 +82,11 @@ begin
         group by worker_id
     ) a
     left join lateral (
-        select stopped_at is not null as stopped from tasker.workers where id = a.worker_id offset 0
+        select own.stopped_at is not null or main.stopped_at is not null as stopped
+        from tasker.workers own
+        left join tasker.workers main on main.id = own.parent_id
+        where own.id = a.worker_id
+        offset 0
     ) w on true;
 
     select count(*) filter (where t.state = 'pending') as pending,
