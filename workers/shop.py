@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ TABLES = Path(__file__).with_name("shop.sql")
 @contextmanager
 def transaction() -> Iterator[psycopg.Connection[Any]]:
     """A transaction on the shop: committed at the end of the block, rolled back when it raises."""
-    with psycopg.connect(_url()) as connection:
+    with psycopg.connect(Tasker().settings.require_database_url()) as connection:
         yield connection
 
 
@@ -31,8 +30,3 @@ def open_shop() -> None:
         # `if not exists` is no protection from a second process that does the same at this moment
         shop.execute("select pg_advisory_xact_lock(hashtext('example_shop'))")
         shop.execute(TABLES.read_bytes())
-
-
-@cache
-def _url() -> str:
-    return Tasker().settings.require_database_url()

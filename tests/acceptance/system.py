@@ -1,0 +1,166 @@
+"""A whole system for the acceptance tests: real servers, real workers in processes of their own, a client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+
+from tasker import Task, Tasker
+from tasker.orchestration import operate
+from tasker.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+APPS = "tests.acceptance.apps"
+PATIENCE_SECONDS = 30.0
+
+THRESHOLDS = {
+    # setting: (here, the default that it stands for)
+    "coordinator_seconds": (0.05, 0.5),
+    "recovery_seconds": (0.1, 1),
+    "heartbeat_seconds": (0.2, 3),
+    "silence_seconds": (1.5, 12),
+    "child_poll_seconds": (0.1, 0.5),
+    "lost_message_seconds": (0.5, 5),
+}
+"""The times that recovery takes, shorter than in production; how it works does not depend on them."""
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Return once `condition` holds; fail when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+
+
+class Worker:
+    """A worker's main process and whatever it has started; `log` has its output."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill_group(self) -> None:
+        """kill -9 of the main process and its children at once."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+class System:
+    """A database and a broker with a client; `worker` adds workers."""
+
+    def __init__(self, database_url: str, broker_url: str, folder: Path) -> None:
+        self.database_url = database_url
+        self.broker_url = broker_url
+        self.folder = folder
+        self._workers = 0
+        self._open = ExitStack()
+        settings = load_settings(database_url=database_url, broker_url=broker_url, data_dir=folder)
+        self.tasker = Tasker(settings)
+        self._open.callback(self.tasker.close)
+        self._connection = self._open.enter_context(psycopg.connect(database_url, autocommit=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def variables(self) -> dict[str, str]:
+        """The environment of processes that belong to this system."""
+        thresholds = {f"TASKER_{name.upper()}": str(here) for name, (here, _) in THRESHOLDS.items()}
+        return {
+            **os.environ,
+            **thresholds,
+            "TASKER_DATABASE_URL": self.database_url,
+            "TASKER_BROKER_URL": self.broker_url,
+            "TASKER_TEST_FOLDER": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    @contextmanager
+    def worker(
+        self,
+        app: str,
+        *options: str,
+        command: Sequence[str] = ("tasker",),
+        cwd: Path = ROOT,
+        **variables: str,
+    ) -> Iterator[Worker]:
+        """A worker of the module `app`, killed at the end of the block; it may still be starting."""
+        self._workers += 1
+        log = self.folder / f"worker-{self._workers}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command, "-A", app, "worker", *options],
+                cwd=cwd,
+                env=self.variables() | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        worker = Worker(process, log)
+        try:
+            yield worker
+        finally:
+            if process.poll() is None:
+                worker.kill_group()
+
+    def ready(self, worker: Worker) -> Worker:
+        """Wait until a worker has registered, and so stored its templates; fails with its log."""
+        query = "select count(*) from tasker.workers where pid = %s and kind = 'main' and stopped_at is null"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.one(query, worker.pid):
+            ended = worker.process.poll()
+            assert ended is None, f"the worker ended with {ended}:\n{worker.log.read_text()}"
+            assert time.monotonic() < deadline, f"the worker is not ready:\n{worker.log.read_text()}"
+            time.sleep(0.02)
+        return worker
+
+    def rows(self, query: str, *arguments: object) -> list[Any]:
+        """The rows of a query."""
+        return self._connection.execute(query.encode(), arguments).fetchall()
+
+    def one(self, query: str, *arguments: object) -> Any:
+        """The only value of a query."""
+        ((value,),) = self.rows(query, *arguments)
+        return value
+
+    def submit(self, template: str, context: dict[str, Any] | None = None) -> Task:
+        return self.tasker.submit(template, context)
+
+    def retry(self, task: Task) -> None:
+        """What `tasker task retry` does."""
+        operate.retry_task(self.tasker.engine, task.id, actor=None, reason=None)
+
+    def states(self, task: UUID) -> dict[str, str]:
+        """The states of a task's steps."""
+        return dict(self.rows("select name, state from tasker.steps where task_id = %s", task))
+
+    def attempts(self, task: UUID) -> dict[str, int]:
+        """How often each step of a task was claimed."""
+        return dict(self.rows("select name, attempt from tasker.steps where task_id = %s", task))
+
+    def violations(self) -> list[Any]:
+        """What the database finds wrong with itself."""
+        return self.rows("select * from tasker.invariant_violations()")
