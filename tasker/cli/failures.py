@@ -95,7 +95,8 @@ def _lines(error: BaseException) -> Iterator[str]:
         case errors.SettingsError():
             found = str(error).splitlines()
         case errors.Unreachable():
-            found = [f"{error}; `tasker config show` prints the address in use"]
+            # libpq's message has several lines
+            found = [f"{' '.join(str(error).split())}; `tasker config show` prints the address in use"]
         case errors.TaskerError():
             found = [str(error)]
         case _:

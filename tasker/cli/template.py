@@ -99,6 +99,8 @@ def register(invocation: Invocation, paths: tuple[Path, ...], form: str) -> None
 
 def _checked(invocation: Invocation, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
     """The names of the templates that are right, and the problems of the others."""
+    from tasker.worker.yaml_file import template_files
+
     problems: list[str] = []
     found: list[Template] = []
     valid: list[str] = []
@@ -110,7 +112,9 @@ def _checked(invocation: Invocation, paths: Sequence[Path]) -> tuple[list[str], 
         found += _templates(invocation, ())
     for path in paths:
         with _noting(problems):
-            found += _templates(invocation, [path])
+            for file in template_files(path):
+                with _noting(problems):
+                    found += _templates(invocation, [file])
     for each in found:
         with _noting(problems):
             if knows_handlers:

@@ -156,7 +156,7 @@ def read_templates(
     """What `load_templates` reads, without registering it; for a look at files. Raises as it does."""
     found: list[str] = []
     loaded: list[FileTemplate] = []
-    for file in _files(Path(path)):
+    for file in template_files(Path(path)):
         try:
             loaded.append(_load(file, max_bytes, max_steps))
         except TemplateError as exc:
@@ -166,7 +166,8 @@ def read_templates(
     return loaded
 
 
-def _files(path: Path) -> list[Path]:
+def template_files(path: Path) -> list[Path]:
+    """The file itself, or the template files below a folder. Raises TemplateError when there is none."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
