@@ -41,6 +41,7 @@ def run_worker(
     """
     require_current(app.tasker_settings.require_database_url())
     registry.process.check()
+    configure_logs()
     signals.setup_logging.connect(lambda **_: configure_logs(), weak=False)
     signals.worker_ready.connect(_say_ready, weak=False)
     worker = app.Worker(

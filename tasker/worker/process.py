@@ -194,7 +194,8 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _in_new_child(**_: Any) -> None:
-    if _running is not None:
+    # the solo pool sends this signal too, from the main process
+    if _running is not None and not _running.identity.is_main:
         _running.in_new_child()
 
 
