@@ -69,10 +69,11 @@ def _features(app: Celery) -> dict[str, bool]:
 
 def _say_ready(sender: Any, **_: Any) -> None:
     worker = sender.controller
-    unit = "processes" if worker.pool_cls.__module__.endswith("prefork") else "threads"
+    pool = worker.pool_cls.__module__.rpartition(".")[2]
     counts = {
         "queues": sorted(worker.app.amqp.queues.consume_from),
-        unit: worker.concurrency,
+        "pool": pool,
+        "at_once": 1 if pool == "solo" else worker.concurrency,
         "handlers": len(registry.process.handlers),
         "templates": len(registry.process.templates),
     }
