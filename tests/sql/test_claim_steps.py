@@ -96,6 +96,8 @@ def test_a_parents_result_is_that_of_its_last_attempt(protocol: Protocol) -> Non
     protocol.due()
     protocol.complete(a, result="second")
     assert protocol.claim(b).only.row["results"] == {"a": "second"}
+    (sent,) = protocol.rows("select tasker.parent_results(%s)::text as results", [b])
+    assert sent["results"].count('"a"') == 1
 
 
 def test_a_parent_skipped_or_resolved_gives_nothing_and_one_completed_by_hand_its_result(

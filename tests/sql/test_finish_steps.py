@@ -178,11 +178,13 @@ def test_a_child_of_a_stopped_main_keeps_nothing(protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("field", ["attempt", "claim_id", "step_id"])
-def test_an_outcome_with_a_wrong_fence_is_refused(protocol: Protocol, field: str) -> None:
+@pytest.mark.parametrize("kind", ["complete", "failure"])
+def test_an_outcome_with_a_wrong_fence_is_refused(protocol: Protocol, field: str, kind: str) -> None:
     protocol.register("a > b")
     task = protocol.submit()
     a = protocol.steps(task)["a"]
-    outcome = protocol.claim(a).only.complete()
+    attempt = protocol.claim(a).only
+    outcome = attempt.complete() if kind == "complete" else attempt.fail()
     wrong = {"attempt": 2, "claim_id": str(uuid4()), "step_id": 10**12}[field]
     reply = protocol.finish([outcome | {field: wrong}]).reply
     assert reply["refused"] == [wrong if field == "step_id" else a]
