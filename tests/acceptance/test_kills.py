@@ -1,0 +1,137 @@
+"""kill -9 of any process, and an emptied broker, in the middle of the work: every task settles."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasker import Task
+from tasker.dev.redis import start_redis
+from tests.acceptance.system import APPS, System, Worker, eventually
+from tests.conftest import Databases, redis_client_of
+
+LEDGER = f"{APPS}.ledger"
+STEPS = 8
+"""Of each task of the ledger application."""
+
+
+@contextmanager
+def system_with_own_redis(databases: Databases, template_database: str, folder: Path) -> Iterator[System]:
+    """The tests' Redis server is shared; here one may be emptied for good."""
+    with (
+        databases.make(template_database) as database_url,
+        start_redis(folder / "redis", durable=False) as broker_url,
+        System(database_url, broker_url, folder) as system,
+    ):
+        yield system
+
+
+@pytest.fixture(scope="module")
+def standing(
+    databases: Databases, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[System, Worker]]:
+    """A system and a worker in it that outlives the tests; its children may not."""
+    folder = tmp_path_factory.mktemp("kills")
+    with (
+        system_with_own_redis(databases, template_database, folder) as system,
+        system.worker(LEDGER, "--concurrency", "2") as worker,
+    ):
+        yield system, system.ready(worker)
+
+
+def effects(system: System) -> Counter[str]:
+    """How often each step has had its effect, by its idempotency key."""
+    ledger = system.folder / "ledger"
+    return Counter(ledger.read_text().split()) if ledger.exists() else Counter()
+
+
+def submit(system: System, tasks: int) -> list[Task]:
+    return system.tasker.submit_many([("ledger/fan", None)] * tasks)
+
+
+def running_under(system: System, worker: Worker) -> list[int]:
+    """The processes of a worker that run a step just now."""
+    query = """
+        select own.pid
+        from tasker.step_attempts a
+        join tasker.workers own on own.id = a.worker_id
+        left join tasker.workers main on main.id = own.parent_id
+        where a.finished_at is null and coalesce(main.pid, own.pid) = %s
+    """
+    return [pid for (pid,) in system.rows(query, worker.pid)]
+
+
+def await_running(system: System, worker: Worker) -> int:
+    """A process of `worker` that runs a step, after it has had some effects already."""
+    eventually(lambda: len(effects(system)) > STEPS and running_under(system, worker), "steps run")
+    return (running_under(system, worker) or [worker.pid])[0]
+
+
+def assert_settled(system: System, tasks: Sequence[Task]) -> None:
+    """Every task is complete, every step had an effect, and no more of them than it had attempts."""
+    assert [task.wait(timeout=30).state for task in tasks] == ["complete"] * len(tasks)
+    ids = [task.id for task in tasks]
+    query = "select task_id || '/' || name, state, attempt from tasker.steps where task_id = any(%s)"
+    steps = system.rows(query, ids)
+    assert {state for _, state, _ in steps} == {"complete"}
+    had = effects(system)
+    odd = {step: (had[step], attempts) for step, _, attempts in steps if not 1 <= had[step] <= attempts}
+    assert odd == {}
+    assert len(steps) == STEPS * len(tasks)
+    assert system.violations() == []
+
+
+def test_a_killed_child_costs_its_step_one_attempt_and_no_task_its_end(
+    standing: tuple[System, Worker],
+) -> None:
+    system, worker = standing
+    tasks = submit(system, 10)
+    os.kill(await_running(system, worker), signal.SIGKILL)
+    assert_settled(system, tasks)
+    assert worker.process.poll() is None
+
+
+def test_an_emptied_broker_delays_and_loses_nothing(standing: tuple[System, Worker]) -> None:
+    system, worker = standing
+    tasks = submit(system, 10)
+    await_running(system, worker)
+    with redis_client_of(system.broker_url) as redis:
+        assert redis.flushall()
+    assert_settled(system, tasks)
+
+
+def kill_main(worker: Worker) -> None:
+    """kill -9 of the main process alone; its children have to notice."""
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_main, Worker.kill_group])
+def test_a_killed_worker_leaves_its_steps_to_another(
+    standing: tuple[System, Worker], kill: Callable[[Worker], None]
+) -> None:
+    system, _ = standing
+    with system.worker(LEDGER, "--concurrency", "2") as victim:
+        system.ready(victim)
+        tasks = submit(system, 10)
+        await_running(system, victim)
+        kill(victim)
+        assert_settled(system, tasks)
+
+
+def test_a_worker_started_after_all_were_killed_goes_on(
+    databases: Databases, template_database: str, tmp_path: Path
+) -> None:
+    with system_with_own_redis(databases, template_database, tmp_path) as system:
+        with system.worker(LEDGER, "--concurrency", "2") as only:
+            system.ready(only)
+            tasks = submit(system, 8)
+            await_running(system, only)
+            only.kill_group()
+        with system.worker(LEDGER, "--concurrency", "2"):
+            assert_settled(system, tasks)

@@ -1,0 +1,109 @@
+"""Workers as people run them: by Celery's own command, in every pool, old code beside new, and ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker import Task
+from tasker.events.catalogue import Event
+from tasker.events.signals import off, on
+from tests.acceptance.apps import late
+from tests.acceptance.system import APPS, System, Worker, eventually
+
+TASKER = ("tasker",)
+CELERY = ("celery",)
+LATE = f"{APPS}.late"
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (CELERY, ["--concurrency", "2", "--loglevel", "INFO"]),
+        (CELERY, ["--pool", "threads", "--concurrency", "2"]),
+        (TASKER, ["--pool", "solo"]),
+    ],
+    ids=["celery-prefork", "celery-threads", "tasker-solo"],
+)
+def test_an_application_with_a_celery_app_of_its_own_runs_all_it_has(
+    own_system: System, command: tuple[str, ...], options: list[str]
+) -> None:
+    with own_system.worker(f"{APPS}.assorted", *options, command=command) as worker:
+        own_system.ready(worker)
+        own_system.tasker.celery.send_task(f"{APPS}.assorted.unrelated", (7,), queue="assorted")
+        task = own_system.submit("assorted/all", {"tenant": "acme"}).wait(timeout=20)
+
+        assert task.state == "complete"
+        assert task.result("gathered")["said"] == "ACME OF_THE_APP, SHARED, AWAITED BY ACME"
+        (thread, loop), (next_thread, next_loop) = (task.result(n)["place"] for n in ("awaited", "gathered"))
+        assert loop == next_loop or thread != next_thread
+        steps = ["of_the_app", "shared", "awaited", "gathered"]
+        told = [*(f"after {step}" for step in steps), *(f"step.completed {step}" for step in steps)]
+        log = own_system.folder / "log"
+        expected = sorted([*told, "task.completed None", "unrelated 7"])
+        eventually(lambda: sorted(log.read_text().splitlines()) == expected, f"the log says {expected}")
+
+
+def test_a_step_whose_handler_no_worker_has_waits_for_one_that_has_it(system: System) -> None:
+    task = system.tasker.submit(late.news)
+    query = "select given_back from tasker.steps where task_id = %s and name = 'first'"
+    eventually(lambda: system.one(query, task.id) > 0, "the worker without the handler gives the step back")
+    assert "late/news.first" in " ".join(task.why())
+
+    with system.worker(LATE, "--concurrency", "1"):
+        assert task.wait(timeout=20).state == "complete"
+    assert task.result("second") == "first, second"
+
+
+def runs(system: System, task: Task) -> bool:
+    return (system.folder / f"{task.id}-runs").exists()
+
+
+def says(worker: Worker, text: str) -> bool:
+    return text in worker.log.read_text().lower()
+
+
+def test_a_worker_told_to_stop_finishes_what_it_runs_and_leaves_the_rest_to_others(
+    own_system: System,
+) -> None:
+    with own_system.worker(LATE, "--concurrency", "2") as worker:
+        own_system.ready(worker)
+        tasks = own_system.tasker.submit_many([("late/gate", None)] * 5)
+        eventually(lambda: sum(runs(own_system, task) for task in tasks) == 2, "both processes run a step")
+        begun = [task for task in tasks if runs(own_system, task)]
+        worker.process.terminate()
+        eventually(lambda: says(worker, "warm shutdown"), "the worker says that it stops")
+        for task in tasks:
+            (own_system.folder / f"{task.id}-open").touch()
+        assert worker.process.wait(20) == 0
+
+    assert [task.result("before") for task in begun] == ["through"] * 2
+    before = "select state, count(*) from tasker.steps where name = 'before' group by 1 order by 1"
+    assert own_system.rows(before) == [("complete", 2), ("enqueued", 3)]
+    assert own_system.one("select count(*) from tasker.step_attempts where finished_at is null") == 0
+    assert own_system.one("select count(*) from tasker.workers where stopped_at is null") == 0
+
+    with own_system.worker(LATE, "--concurrency", "2"):
+        assert [task.wait(timeout=20).state for task in tasks] == ["complete"] * 5
+    assert set(own_system.rows("select distinct outcome from tasker.step_attempts")) <= {
+        ("complete",),
+        ("released",),
+    }
+
+
+def test_the_application_is_told_of_what_it_submits_and_no_broken_receiver_hurts_it(system: System) -> None:
+    told: list[Event] = []
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("a receiver of the application is broken")
+
+    on("task.created")(broken)
+    on("task.created")(told.append)
+    try:
+        task = system.submit("examples/linear", {"a": 1, "b": 0, "c": -4})
+    finally:
+        off("task.created", broken)
+        off("task.created", told.append)
+    assert [(event.name, event.task_id, event.to_state) for event in told] == [
+        ("task.created", str(task.id), "in_progress")
+    ]
+    assert task.wait(timeout=20).result("solutions") == [-2, 2]
