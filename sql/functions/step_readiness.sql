@@ -14,10 +14,10 @@
 --   running               a live worker has it
 --   worker_stopped        its worker was stopped; recover_steps takes it back
 --   failed, worker_lost, unclaimable   in error: by its handler, by killing its workers, by never being claimed
---   task_not_started      its task waits for its own due time
---   task_paused           its task is paused
 --   parent_failed         a parent is in error
 --   parents_open          a parent is not satisfied
+--   task_not_started      its task waits for its own due time
+--   task_paused           its task is paused
 --   wake_up_lost          nothing holds it back and nothing will start it: a violation
 --   back_off, timer       due later, as a retry or otherwise
 --   overdue               due already; due_steps moves it
@@ -148,10 +148,10 @@ begin
                 when v_because ->> s.id::text in ('worker_lost', 'unclaimable') then v_because ->> s.id::text
                 else 'failed'
             end,
-            case when s.idle and s.task_state = 'pending' then 'task_not_started' end,
-            case when s.idle and s.task_state = 'paused' then 'task_paused' end,
             case when s.idle and parents.failed then 'parent_failed' end,
             case when s.idle and parents.satisfied < parents.total then 'parents_open' end,
+            case when s.idle and s.task_state = 'pending' then 'task_not_started' end,
+            case when s.idle and s.task_state = 'paused' then 'task_paused' end,
             case
                 when s.state = 'pending' and parents.satisfied = parents.total
                     or s.state = 'ready' and s.ready_at is null and s.run_after is null

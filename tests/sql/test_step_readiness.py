@@ -205,7 +205,7 @@ def test_a_task_that_starts_later_holds_all_its_steps(protocol: Protocol) -> Non
     assert rows["a"]["blocking_reasons"] == ["task_not_started"]
     assert rows["a"]["due_at"] == protocol.now + timedelta(seconds=60)
     assert rows["a"]["next_retry_at"] is None
-    assert rows["b"]["blocking_reasons"] == ["task_not_started", "parents_open"]
+    assert rows["b"]["blocking_reasons"] == ["parents_open", "task_not_started"]
     protocol.pass_time(60)
     assert reasons(protocol, task)["a"] == ["task_not_started", "overdue"]
 
@@ -220,7 +220,7 @@ def test_a_paused_task_holds_what_does_not_run_yet(protocol: Protocol) -> None:
         "a": ["running"],
         "b": ["task_paused"],
         "c": ["task_paused", "message_out"],
-        "d": ["task_paused", "parents_open"],
+        "d": ["parents_open", "task_paused"],
     }
     assert not readiness(protocol, task)["c"]["ready_for_execution"]
 

@@ -1,0 +1,144 @@
+"""What the functions of SQL say that explain: readiness, execution context, health, invariants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tasker.db.queries import fetch
+from tasker.domain.records import (
+    BlockingParent,
+    DueCounts,
+    ExecutionContext,
+    LoopTimes,
+    QueueHealth,
+    Readiness,
+    SystemHealth,
+    UnservedSteps,
+    Violation,
+    WorkerCounts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from decimal import Decimal
+    from uuid import UUID
+
+    from tasker.db.functions import Connection
+
+
+def step_readiness(connection: Connection, tasks: Sequence[UUID]) -> list[Readiness]:
+    """What every step of the tasks waits for, by task and in the template's order."""
+    return fetch(
+        connection, _readiness, "select * from tasker.step_readiness(%(tasks)s)", {"tasks": list(tasks)}
+    )
+
+
+def task_execution_contexts(connection: Connection, tasks: Sequence[UUID]) -> dict[UUID, ExecutionContext]:
+    """What the tasks are doing, by id; unknown ids are absent."""
+    rows = fetch(
+        connection,
+        _execution_context,
+        "select * from tasker.task_execution_context(%(tasks)s)",
+        {"tasks": list(tasks)},
+    )
+    return {row.task_id: row for row in rows}
+
+
+def dependency_levels(connection: Connection, task: UUID) -> dict[str, int | None]:
+    """Each step's longest way from a root, by name; None for steps on a cycle and behind one."""
+    rows = fetch(
+        connection, _Level, "select name, level from tasker.dependency_levels(%(task)s)", {"task": task}
+    )
+    return {row.name: row.level for row in rows}
+
+
+def transitive_dependencies(connection: Connection, task: UUID, step: str) -> dict[str, int]:
+    """All steps that a step waits for, by name, with the shortest distance."""
+    rows = fetch(
+        connection,
+        _Ancestor,
+        "select name, distance from tasker.transitive_dependencies(%(task)s, %(step)s)",
+        {"task": task, "step": step},
+    )
+    return {row.name: row.distance for row in rows}
+
+
+def system_health(connection: Connection) -> SystemHealth:
+    """Tasks, steps, queues, workers and loops at a glance."""
+    (row,) = fetch(connection, _Document, "select tasker.system_health_counts() as document")
+    found = row.document
+    return SystemHealth(
+        at=found["at"],
+        tasks=found["tasks"],
+        steps=found["steps"],
+        queues=[QueueHealth(**queue) for queue in found["queues"]],
+        due=DueCounts(**found["due"]),
+        workers=WorkerCounts(**found["workers"]),
+        loops=LoopTimes(**found["loops"]),
+    )
+
+
+def unserved_steps(connection: Connection) -> list[UnservedSteps]:
+    """Steps that may run but that no live worker would take, by queue and handler."""
+    return fetch(connection, UnservedSteps, "select * from tasker.unserved_steps()")
+
+
+def invariant_violations(connection: Connection, *, hours: float | None = None) -> list[Violation]:
+    """Everything in the database that must not be; [] when it is sound.
+
+    With `hours`, tasks that finished longer ago and rows that belong to no task are left out.
+    """
+    return fetch(
+        connection,
+        Violation,
+        "select * from tasker.invariant_violations(tasker.clock() - make_interval(secs => %(seconds)s))",
+        {"seconds": None if hours is None else hours * 3600},
+    )
+
+
+def seconds_since_coordinator(connection: Connection) -> float | None:
+    """How long ago any process last ran a coordinator loop; None for never."""
+    (row,) = fetch(
+        connection,
+        _Seconds,
+        "select extract(epoch from tasker.clock() - max(ran_at))::float8 as seconds"
+        " from tasker.coordinator_loops",
+    )
+    return row.seconds
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's time."""
+    (row,) = fetch(connection, _Instant, "select tasker.clock() as at")
+    return row.at
+
+
+class _Level(NamedTuple):
+    name: str
+    level: int | None
+
+
+class _Ancestor(NamedTuple):
+    name: str
+    distance: int
+
+
+class _Document(NamedTuple):
+    document: dict[str, Any]
+
+
+class _Seconds(NamedTuple):
+    seconds: float | None
+
+
+class _Instant(NamedTuple):
+    at: datetime
+
+
+def _readiness(blocking_parents: list[dict[str, str]], **columns: Any) -> Readiness:
+    return Readiness(blocking_parents=[BlockingParent(**parent) for parent in blocking_parents], **columns)
+
+
+def _execution_context(completion_percentage: Decimal, **columns: Any) -> ExecutionContext:
+    return ExecutionContext(completion_percentage=float(completion_percentage), **columns)
