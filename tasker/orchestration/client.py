@@ -31,6 +31,7 @@ from tasker.orchestration.submit import (
     TaskRequest,
     after_root_commit,
     joined_connection,
+    refusal_undone,
     request_json,
 )
 from tasker.orchestration.templates import store_templates
@@ -262,15 +263,20 @@ class Tasker:
         try:
             reply = self._send(text, connection)
         except TemplateNotFound:
-            if not self._store_templates(requests):
+            objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
+            if not objects:
                 raise
+            # outside a caller's transaction: definitions are not part of what that may roll back
+            store_templates(self.database, objects.values(), self.celery.conf.task_default_queue)
             reply = self._send(text, connection)
         return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
 
     def _send(self, text: str, connection: Any) -> Submitted:
         if connection is None:
             return self.engine.run(functions.submit_tasks, text, joined=False)
-        reply = functions.submit_tasks(joined_connection(connection), text, joined=True, moves=False)
+        joined = joined_connection(connection)
+        with refusal_undone(joined):
+            reply = functions.submit_tasks(joined, text, joined=True, moves=False)
         if isinstance(connection, Session):
             after_root_commit(connection, self._dispatch)
         return reply
@@ -280,12 +286,3 @@ class Tasker:
             self.engine.run(functions.dispatch_steps, self.settings.coordinator_batch)
         except TaskerError as error:
             _log.warning("%s; the coordinator starts the tasks of this transaction", error)
-
-    def _store_templates(self, requests: Sequence[TaskRequest]) -> bool:
-        """Store the template objects that the database lacks; whether there were any.
-
-        Outside any caller's transaction: definitions are not part of what the caller may roll back.
-        """
-        objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
-        stored = store_templates(self.database, objects.values(), self.celery.conf.task_default_queue)
-        return bool(stored)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -24,7 +25,7 @@ from tasker.domain.values import encode
 from tasker.domain.version import Reference, parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tasker.domain.templates import TemplateDefinition
     from tasker.settings import Settings
@@ -191,28 +192,62 @@ def joined_connection(connection: Any) -> psycopg.Connection[Any]:
     return connection
 
 
+@contextmanager
+def refusal_undone(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A block on a caller's transaction that takes back only itself when PostgreSQL refuses a part of it."""
+    connection.execute("savepoint tasker_submit")
+    try:
+        yield
+    except BaseException:
+        if not connection.closed:
+            connection.execute("rollback to savepoint tasker_submit")
+            connection.execute("release savepoint tasker_submit")
+        raise
+    connection.execute("release savepoint tasker_submit")
+
+
 def after_root_commit(session: Session, action: Callable[[], None]) -> None:
     """Run `action` once when the session's outermost transaction has committed; never after a rollback.
 
+    An action that is already awaited is not added again.
+    """
+    if _KEY not in session.info:
+        session.info[_KEY] = _RootCommit(session)
+    session.info[_KEY].await_it(session.connection(), action)
+
+
+_KEY = "tasker.after_root_commit"
+
+
+class _RootCommit:
+    """What a session's outermost transaction has to end well for.
+
     `after_commit` alone fires too early: for a savepoint, and for a Session inside an outer transaction of
     its Connection. So the end of the session's root transaction decides, and then the Connection's state.
+    The listeners stay with the session: SQLAlchemy cannot remove them while it calls them.
     """
-    connection = session.connection()
-    committed = False
 
-    def on_commit(_: Session) -> None:
-        nonlocal committed
-        committed = True
+    def __init__(self, session: Session) -> None:
+        self._actions: list[Callable[[], None]] = []
+        self._connection: SqlAlchemyConnection | None = None
+        self._committed = False
+        event.listen(session, "after_commit", self._on_commit)
+        event.listen(session, "after_transaction_end", self._on_end)
 
-    def on_end(_: Session, transaction: SessionTransaction) -> None:
-        nonlocal committed
+    def await_it(self, connection: SqlAlchemyConnection, action: Callable[[], None]) -> None:
+        self._connection = connection
+        if action not in self._actions:
+            self._actions.append(action)
+
+    def _on_commit(self, _: Session) -> None:
+        self._committed = True
+
+    def _on_end(self, _: Session, transaction: SessionTransaction) -> None:
+        committed, self._committed = self._committed, False
         if transaction.parent is not None:
-            committed = False
             return
-        event.remove(session, "after_commit", on_commit)
-        event.remove(session, "after_transaction_end", on_end)
-        if committed and not connection.in_transaction():
-            action()
-
-    event.listen(session, "after_commit", on_commit)
-    event.listen(session, "after_transaction_end", on_end)
+        connection, self._connection = self._connection, None
+        actions, self._actions = self._actions, []
+        if committed and connection is not None and not connection.in_transaction():
+            for action in actions:
+                action()
