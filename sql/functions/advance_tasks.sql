@@ -13,9 +13,8 @@ language plpgsql
 volatile
 as $$
 declare
-    v_tasks constant uuid[] := array(select distinct task_id from unnest(p_moves));
-    v_satisfied constant bigint[] := array(
-        select step_id from unnest(p_moves) where to_state in ('complete', 'skipped', 'resolved_manually'));
+    v_tasks uuid[];
+    v_satisfied bigint[];
     v_held_queues text[];
     v_held_tasks uuid[];
     v_fewer integer;
@@ -23,10 +22,14 @@ declare
     v_children tasker.step_move[];
     v_moves tasker.step_move[] := p_moves;
 begin
-    if cardinality(v_tasks) = 0 then
+    if cardinality(p_moves) = 0 then
         return v_moves;
     end if;
 
+    select array_agg(distinct task_id),
+        array_agg(step_id) filter (where to_state in ('complete', 'skipped', 'resolved_manually'))
+    into v_tasks, v_satisfied
+    from unnest(p_moves);
     v_held_queues := tasker.held_queues();
     v_held_tasks := array(select id from tasker.tasks where id = any (v_tasks) and state = 'paused');
 

@@ -11,10 +11,13 @@ language plpgsql
 volatile
 as $$
 declare
-    v_tasks constant uuid[] := array(select distinct task_id from tasker.steps where id = any (p_steps));
     v_children bigint[];
 begin
-    perform 1 from tasker.tasks where id = any (v_tasks) order by id for no key update;
+    perform 1
+    from tasker.tasks
+    where id = any (array(select task_id from tasker.steps where id = any (p_steps)))
+    order by id
+    for no key update;
     v_children := array(select distinct child_id from tasker.step_edges where parent_id = any (p_parents));
     perform 1 from tasker.steps where id = any (p_steps || v_children) order by id for no key update;
     return v_children;

@@ -5,8 +5,7 @@ create table tasker.tasks (
     template_id     integer not null references tasker.templates,
     namespace       text not null,
     name            text not null,
-    state           text not null check (state in (
-        'pending', 'in_progress', 'paused', 'complete', 'error', 'cancelled', 'resolved_manually')),
+    state           tasker.task_state not null,
     priority        integer not null,
     context         jsonb not null,
     tags            text[] not null default '{}',
@@ -50,9 +49,7 @@ create table tasker.steps (
     name         text not null,
     queue        text not null,
     priority     integer not null,
-    state        text not null check (state in (
-        'pending', 'ready', 'enqueued', 'in_progress', 'waiting_for_retry', 'waiting', 'complete',
-        'skipped', 'error', 'cancelled', 'resolved_manually')),
+    state        tasker.step_state not null,
     parents_left integer not null check (parents_left >= 0),
     attempt      integer not null default 0,
     failures     integer not null default 0,
@@ -94,8 +91,7 @@ create table tasker.step_attempts (
     claimed_at  timestamptz not null,
     started_at  timestamptz,
     finished_at timestamptz,
-    outcome     text check (outcome in (
-        'complete', 'retry', 'error', 'released', 'lost', 'cancelled', 'skipped', 'resolved_manually')),
+    outcome     tasker.attempt_outcome,
     result      jsonb,
     error       jsonb,
     -- what a fenced worker reported after its attempt had been ended by somebody else
@@ -120,11 +116,3 @@ create table tasker.transitions (
 create index transitions_of_task on tasker.transitions (task_id, seq);
 -- Calls note where the log stands by the sequence's last value, which says so once one was drawn.
 select nextval('tasker.transitions_seq_seq');
-
--- What a function did to one step; the currency between the functions of this schema.
-create type tasker.step_move as (
-    task_id    uuid,
-    step_id    bigint,
-    from_state text,
-    to_state   text
-);
