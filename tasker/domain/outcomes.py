@@ -46,7 +46,9 @@ class Outcome:
 
 def failed(step: ClaimedStep, error: BaseException, begun: float, ended: float, limit_bytes: int) -> Outcome:
     """The outcome of an attempt that raised `error`."""
-    permanent = isinstance(error, (PermanentError, ValueRefused, TemplateError)) or is_named(error, step.never_for)
+    permanent = isinstance(error, (PermanentError, ValueRefused, TemplateError)) or is_named(
+        error, step.never_for
+    )
     retry_after = error.retry_after if isinstance(error, RetryableError) else None
     return Outcome(
         step, begun, ended, error=describe(error, limit_bytes), permanent=permanent, retry_after=retry_after
