@@ -54,6 +54,11 @@ class Attached:
             if reports:
                 os.close(writer)
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def loaded(self) -> Loaded:
         """What the application consists of, as soon as it is loaded; empty when the process died before."""
         with os.fdopen(self._reader) as pipe:
