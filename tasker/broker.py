@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from celery import Celery
+from celery import Celery as Celery  # noqa: PLC0414 - the type of what `Tasker` is given
 
 from tasker.domain.errors import SettingsError
 

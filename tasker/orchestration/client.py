@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.orm import Session
 
 from tasker import broker
 from tasker.db import functions
@@ -41,8 +40,6 @@ from tasker.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
-
-    from celery import Celery
 
     from tasker.domain.records import StepRecord
     from tasker.domain.replies import Submitted
@@ -167,7 +164,7 @@ class Tasker:
     that app's broker, and its workers run steps; without, through an app of Tasker's own.
     """
 
-    def __init__(self, settings: Settings | None = None, *, celery: Celery | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, celery: broker.Celery | None = None) -> None:
         self.settings = settings or load_settings()
         self.celery = broker.connected(celery, self.settings) if celery else broker.celery_app(self.settings)
         broker.attach(self.celery, self.settings)
@@ -277,8 +274,7 @@ class Tasker:
         joined = joined_connection(connection)
         with refusal_undone(joined):
             reply = functions.submit_tasks(joined, text, joined=True, moves=False)
-        if isinstance(connection, Session):
-            after_root_commit(connection, self._dispatch)
+        after_root_commit(connection, self._dispatch)
         return reply
 
     def _dispatch(self) -> None:

@@ -206,11 +206,14 @@ def refusal_undone(connection: psycopg.Connection[Any]) -> Iterator[None]:
     connection.execute("release savepoint tasker_submit")
 
 
-def after_root_commit(session: Session, action: Callable[[], None]) -> None:
-    """Run `action` once when the session's outermost transaction has committed; never after a rollback.
+def after_root_commit(session: Any, action: Callable[[], None]) -> None:
+    """Run `action` once when a Session's outermost transaction has committed; never after a rollback.
 
-    An action that is already awaited is not added again.
+    Connections tell nobody of their commits, so for them nothing happens. An action that is already awaited
+    is not added again.
     """
+    if not isinstance(session, Session):
+        return
     if _KEY not in session.info:
         session.info[_KEY] = _RootCommit(session)
     session.info[_KEY].await_it(session.connection(), action)
