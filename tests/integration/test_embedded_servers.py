@@ -28,6 +28,7 @@ from tasker.dev.redis import start_redis
 from tasker.dev.servers import DevSystem, running, start
 from tasker.dev.users import User
 from tasker.domain.errors import SettingsError, StateConflict, Unreachable
+from tests.processes import descendants, living
 
 Popen: TypeAlias = subprocess.Popen[str]
 
@@ -78,33 +79,6 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
 def redis_of(broker_url: str) -> redis.Redis:
     path = broker_url.removeprefix("redis+socket://").partition("?")[0]
     return redis.Redis(unix_socket_path=path, decode_responses=True)
-
-
-def process_table() -> dict[int, tuple[int, str]]:
-    """Parent and state of every process."""
-    table = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        table[int(entry.parent.name)] = (int(parent), state)
-    return table
-
-
-def descendants(pid: int) -> set[int]:
-    table = process_table()
-    found: set[int] = set()
-    generation = {pid}
-    while generation:
-        generation = {child for child, (parent, _) in table.items() if parent in generation}
-        found |= generation
-    return found
-
-
-def living(pids: set[int]) -> set[int]:
-    """A process nobody has waited for is dead all the same."""
-    return {pid for pid, (_, state) in process_table().items() if pid in pids and state != "Z"}
 
 
 @pytest.fixture
