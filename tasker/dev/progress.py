@@ -34,7 +34,13 @@ class Progress(AbstractContextManager["Progress"]):
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live = Live(
+            console=self._console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
