@@ -30,14 +30,15 @@ begin
         select last_value into v_mark from tasker.transitions_seq_seq;
     end if;
     v_children := tasker.lock_with_children(p_steps, p_steps);
+    v_open := tasker.steps_of_started_tasks(p_steps);
     v_open := array(
         select id from tasker.steps
-        where id = any (tasker.steps_of_started_tasks(p_steps))
+        where id = any (v_open)
           and state not in ('complete', 'skipped', 'cancelled', 'resolved_manually'));
 
     update tasker.step_attempts
     set finished_at = v_now, outcome = 'resolved_manually'
-    where step_id = any (v_open) and finished_at is null;
+    where step_id = any (v_open) and outcome is null;
     with fenced as (
         update tasker.steps
         set attempt = attempt + 1, claim_id = v_claim, worker_id = null
