@@ -38,7 +38,7 @@ begin
 
     update tasker.step_attempts
     set finished_at = v_now, outcome = 'cancelled'
-    where step_id = any (v_steps) and finished_at is null;
+    where step_id = any (v_steps) and outcome is null;
     perform tasker.move_steps(
         v_steps, '{pending,ready,enqueued,in_progress,waiting_for_retry,waiting,error}', 'cancelled', v_now,
         p_actor, p_reason);

@@ -31,8 +31,9 @@ begin
     perform tasker.start_tasks(v_due, v_now);
     v_due := array(
         with due as materialized (
+            -- coalesce: by the index of due steps a plan would read all of them
             select id from tasker.steps
-            where id = any (v_due) and run_after <= v_now
+            where id = any (v_due) and coalesce(run_after, 'infinity') <= v_now
             order by id
             for no key update skip locked
         )

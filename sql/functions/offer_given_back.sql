@@ -20,7 +20,8 @@ begin
             where template_id = given.template_id and ordinal = given.ordinal
             offset 0
         ) ts
-        where given.id = any (p_steps) and given.state = 'ready' and given.run_after <= p_now
+        where given.id = any (p_steps) and given.state = 'ready'
+          and coalesce(given.run_after, 'infinity') <= p_now
         offset 0
     ) g
     where s.id = any (p_steps) and s.id = g.id;

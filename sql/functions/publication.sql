@@ -12,14 +12,20 @@ begin
         select coalesce(json_agg(json_build_array(g.queue, h.expected_ms, g.alone, g.ids)), '[]')
         from (
             select s.queue, ts.handler, s.alone, array_agg(s.id order by s.id) as ids
-            from tasker.steps s
+            from (
+                -- looked up by id alone: by the index of published steps a plan would read the whole backlog
+                select id, template_id, ordinal, queue, alone, state, enqueued_at
+                from tasker.steps
+                where id = any (p_steps)
+                offset 0
+            ) s
             cross join lateral (
                 select handler
                 from tasker.template_steps
                 where template_id = s.template_id and ordinal = s.ordinal
                 offset 0
             ) ts
-            where s.id = any (p_steps) and s.state = 'enqueued' and s.enqueued_at is not null
+            where s.state = 'enqueued' and s.enqueued_at is not null
             group by s.queue, ts.handler, s.alone
         ) g
         left join lateral (

@@ -58,7 +58,7 @@ begin
 
     update tasker.step_attempts
     set finished_at = v_now, outcome = 'lost'
-    where step_id = any (v_lost) and finished_at is null;
+    where step_id = any (v_lost) and outcome is null;
     update tasker.steps
     set losses = losses + alone::integer, alone = true
     where id = any (v_lost);

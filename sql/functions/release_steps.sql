@@ -31,7 +31,7 @@ begin
         where id = any (p_ids) and state = 'in_progress' and claim_id = p_claim);
     update tasker.step_attempts
     set finished_at = v_now, outcome = 'released'
-    where step_id = any (v_back) and claim_id = p_claim and finished_at is null;
+    where step_id = any (v_back) and claim_id = p_claim and outcome is null;
     perform tasker.offer_steps(v_back, 'in_progress', v_now, null, 'released');
 
     return json_build_object(
