@@ -63,12 +63,23 @@ begin
           and s.attempt = o.attempt and s.claim_id = o.claim_id
         returning s.id, s.task_id, s.attempt, o.result, o.started_ms_ago
     ),
+    -- by place: joined by key, a plan may look up the whole batch once for each of its rows
     attempt as (
         update tasker.step_attempts a
         set finished_at = v_now, outcome = 'complete', result = m.result,
             started_at = greatest(a.claimed_at, v_now - m.started_ms_ago * interval '1 millisecond')
-        from moved m
-        where a.step_id = any (v_completing) and a.step_id = m.id and a.attempt = m.attempt
+        from (
+            select moved.result, moved.started_ms_ago, own.place
+            from moved
+            cross join lateral (
+                select ctid as place
+                from tasker.step_attempts
+                where step_id = moved.id and attempt = moved.attempt
+                offset 0
+            ) own
+            offset 0
+        ) m
+        where a.ctid = m.place
     ),
     log as (
         insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)

@@ -53,8 +53,18 @@ begin
         set finished_at = p_now, error = m.error,
             outcome = case when m.state = 'error' then 'error' else 'retry' end,
             started_at = greatest(a.claimed_at, p_now - m.started_ms_ago * interval '1 millisecond')
-        from moved m
-        where a.step_id = any (v_failing) and a.step_id = m.id and a.attempt = m.attempt
+        from (
+            select moved.state, moved.error, moved.started_ms_ago, own.place
+            from moved
+            cross join lateral (
+                select ctid as place
+                from tasker.step_attempts
+                where step_id = moved.id and attempt = moved.attempt
+                offset 0
+            ) own
+            offset 0
+        ) m
+        where a.ctid = m.place
     ),
     log as (
         insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at, reason)
