@@ -1,0 +1,262 @@
+"""The statements of the hot path cost the same beside much history, whatever the statistics say.
+
+Cost is pages touched (shared buffers hit or read, planning inside the functions included), not time: it does
+not depend on the machine, and a plan that walks a table or an index shows by hundreds of pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypeAlias
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from tests.sql.actions import OPERATOR, REASON
+from tests.sql.protocol import Connection, Protocol, Won, keep, published, request
+
+Pages: TypeAlias = dict[str, float]
+"""Pages touched per row of each call."""
+
+CHAIN = "a > b > c > d"
+HISTORY = 25_000
+"""Tasks in the history: 100 000 steps."""
+
+BIG = 10_000
+"""Steps of the template beside small ones."""
+
+REPEATS = 3
+"""The cheapest of so many calls counts: some split an index page or extend a file."""
+
+GROWTH = 1.75
+"""How much more a call may touch than in an empty database: indexes are two levels higher."""
+
+FEW = 5
+"""Pages more that a call may touch whatever it does."""
+
+RUNNING = 300
+"""Pages that hold what runs now, in tests without a vacuum."""
+
+ALONE = False
+"""submit_tasks in a transaction of its own."""
+
+TOLD = True
+"""Every call also returns the moves it made."""
+
+
+class Course:
+    """Tasks of the chain go all their way, `rows` at a time; what each call costs is measured."""
+
+    def __init__(self, session: Protocol, rows: int) -> None:
+        self.session = session
+        self.rows = rows
+        self.cost: Pages = {}
+
+    def run(self) -> Pages:
+        """Submit, claim, release and claim again, then finish with keep to the end."""
+        levels = self.submit()
+        self.measure("publication", "publication", levels[0])
+        released = self.claim(levels[0])
+        self.measure("release", "release_steps", levels[0], released.claim_id, TOLD)
+        won = self.claim(levels[0])
+        for level, children in pairwise(levels):
+            kept = uuid4()
+            report, offer = Jsonb(won.complete({"from": level[0]})), Jsonb(keep(budget_ms=1000))
+            self.measure("finish", "finish_steps", report, self.session.worker, kept, offer, TOLD)
+            won = self.won(children, kept)
+        self.measure(
+            "settle", "finish_steps", Jsonb(won.complete()), self.session.worker, uuid4(), None, TOLD
+        )
+        return self.cost
+
+    def disturb(self) -> Pages:
+        """What operators and coordinators do to the same tasks."""
+        first, second, _, _ = self.submit()
+        by = (OPERATOR, REASON, TOLD)
+        report = Jsonb(self.claim(first).fail(permanent=True))
+        self.measure("fail", "finish_steps", report, self.session.worker, uuid4(), None, TOLD)
+        self.measure("retry", "retry_steps", first, [], *by)
+        self.claim(first)
+        self.measure("resolve", "resolve_steps", first, None, *by)
+        self.measure("skip", "skip_steps", second, *by)
+        tasks = self.session.rows("select distinct task_id from tasker.steps where id = any (%s)", [first])
+        self.measure("cancel", "cancel_tasks", [row["task_id"] for row in tasks], *by)
+        self.measure("due", "due_steps", 1000, TOLD)
+        self.measure("dispatch", "dispatch_steps", 1000, TOLD)
+        self.measure("recover", "recover_steps", 3, 1000, TOLD)
+        self.measure("republish", "republish_steps", timedelta(seconds=5), 1000, 64, 5)
+        return self.cost
+
+    def submit(self) -> list[list[int]]:
+        """Submit tasks; the ids of their steps, level by level."""
+        requests = [request("chain") for _ in range(self.rows)]
+        self.measure("submit", "submit_tasks", Jsonb(requests), ALONE, TOLD)
+        found = self.session.rows(
+            "select array_agg(id order by id) as ids from tasker.steps"
+            " where task_id = any (%s) group by ordinal order by ordinal",
+            [[UUID(str(asked["id"])) for asked in requests]],
+        )
+        return [row["ids"] for row in found]
+
+    def claim(self, steps: list[int]) -> Won:
+        claim_id = uuid4()
+        self.measure("claim", "claim_steps", steps, self.session.worker, claim_id, TOLD)
+        return self.won(steps, claim_id)
+
+    def won(self, steps: list[int], claim_id: UUID) -> Won:
+        won = Won({"steps": self.session.call("claimed", steps, claim_id)}, claim_id)
+        assert won.ids == steps
+        return won
+
+    def measure(self, name: str, function: str, *arguments: object) -> None:
+        places = ", ".join(["%s"] * len(arguments))
+        query = f"explain (analyze, buffers, timing off, format json) select tasker.{function}({places})"
+        plan = self.session.row(query, arguments)["QUERY PLAN"][0]["Plan"]
+        cost = (plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) / self.rows
+        self.cost[name] = max(cost, self.cost.get(name, 0))
+
+
+def costs(session: Protocol) -> Pages:
+    """Pages per row of every call, with 1 and with 64 rows."""
+    found: Pages = {}
+    for rows in (1, 64):
+        for part in (Course.run, Course.disturb):
+            part(Course(session, rows))  # the first calls of a session make its plans
+            runs = [part(Course(session, rows)) for _ in range(REPEATS)]
+            found |= {f"{call} of {rows}": min(run[call] for run in runs) for call in runs[0]}
+    return found
+
+
+def add_history(connection: Connection) -> None:
+    """Fill the tables with complete tasks of the chain."""
+    for statement in HISTORY_ROWS:
+        connection.execute(statement)
+
+
+HISTORY_ROWS = (
+    f"""
+    insert into tasker.tasks (id, template_id, namespace, name, state, priority, context, correlation_id,
+        request_digest, created_at, finished_at, steps_total, steps_open, steps_active, steps_failed)
+    select gen_random_uuid(), id, namespace, name, 'complete', 0, '{{}}', gen_random_uuid(), 'past',
+        tasker.clock(), tasker.clock(), 4, 0, 0, 0
+    from tasker.templates, generate_series(1, {HISTORY})
+    where name = 'chain'""",
+    """
+    insert into tasker.steps (task_id, template_id, ordinal, name, queue, priority, state, parents_left,
+        attempt, claim_id, worker_id, changed_at)
+    select t.id, t.template_id, s.ordinal, s.name, s.queue, 0, 'complete', 0, 1, t.id, 1, t.created_at
+    from tasker.tasks t join tasker.template_steps s on s.template_id = t.template_id
+    where t.request_digest = 'past'
+    order by t.id, s.ordinal""",
+    """
+    create temporary table past as
+    select s.* from tasker.steps s join tasker.tasks t on t.id = s.task_id where t.request_digest = 'past'""",
+    "insert into tasker.step_edges select id, id + 1 from past where ordinal < 3",
+    """
+    insert into tasker.step_attempts (step_id, attempt, claim_id, worker_id, claimed_at, started_at,
+        finished_at, outcome, result)
+    select id, 1, claim_id, 1, changed_at, changed_at, changed_at, 'complete', '{}' from past""",
+    """
+    insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)
+    select task_id, id, source, target, 1, changed_at
+    from past, (values ('pending', 'enqueued'), ('enqueued', 'in_progress'), ('in_progress', 'complete'))
+        move (source, target)""",
+)
+
+
+def keep_statistics(connection: Connection) -> None:
+    """Nobody but the test analyses the tables."""
+    tables = connection.execute("select tablename from pg_tables where schemaname = 'tasker'").fetchall()
+    for (table,) in tables:
+        connection.execute(f"alter table tasker.{table} set (autovacuum_enabled = off)")
+
+
+def forget_statistics(connection: Connection) -> None:
+    """As if no table had ever been analysed."""
+    connection.execute(
+        "delete from pg_statistic where starelid in ("
+        " select oid from pg_class where relnamespace = 'tasker'::regnamespace)"
+    )
+    connection.execute(
+        "update pg_class set relpages = 0, reltuples = -1, relallvisible = 0"
+        " where relnamespace = 'tasker'::regnamespace and relkind in ('r', 'i')"
+    )
+
+
+def add_backlog(session: Protocol) -> None:
+    """Thousands of steps are published, run elsewhere, or wait for a retry."""
+    worker = session.register_worker()
+    for number in range(120):
+        reply = session.submit_all([request("chain") for _ in range(64)])
+        if number % 3 > 0:
+            won = session.claim(*published(reply), worker=worker)
+        if number % 3 > 1:
+            session.finish(won.fail(retry_after_ms=3_600_000), worker=worker)
+
+
+def test_calls_cost_the_same_beside_much_history_whatever_the_statistics_say(
+    connect: Callable[[], Connection],
+) -> None:
+    early = Protocol(connect())
+    keep_statistics(early.connection)
+    early.connection.execute("analyze")
+    early.register(CHAIN, name="chain")
+    early.expect(work=0.1)
+    empty = costs(early)
+    full: dict[str, Pages] = {}
+    add_history(early.connection)
+    full["analysed when empty, plans made when empty"] = costs(early)
+    full["analysed when empty"] = costs(Protocol(connect()))
+    forget_statistics(early.connection)
+    full["never analysed"] = costs(Protocol(connect()))
+    early.connection.execute("analyze")
+    full["analysed, plans made when empty"] = costs(early)
+    full["analysed"] = costs(Protocol(connect()))
+    add_backlog(early)
+    full["analysed before a backlog"] = costs(Protocol(connect()))
+    early.register("first > " + ", ".join(f"s{number}" for number in range(BIG)) + " > last", name="big")
+    early.submit("big")
+    early.connection.execute("analyze")
+    full["analysed beside a big template"] = costs(Protocol(connect()))
+    dear = {
+        (state, call): (cost, empty[call])
+        for state, found in full.items()
+        for call, cost in found.items()
+        if cost > allowed(call, empty)
+    }
+    assert dear == {}
+    # a batch costs no more per row than a row by itself
+    assert {call for call, cost in empty.items() if cost > 1.25 * empty[call.replace("64", "1")]} == set()
+
+
+def allowed(call: str, empty: Pages) -> float:
+    """Pages per row that a call may touch beside the history; `recover` reads all attempts that run now."""
+    if call.startswith("recover"):
+        return RUNNING
+    return GROWTH * empty[call] + FEW / int(call.rsplit(maxsplit=1)[-1])
+
+
+def test_steps_that_their_parents_worker_keeps_are_updated_in_place(connection: Connection) -> None:
+    session = Protocol(connection)
+    session.register(CHAIN, name="chain")
+    session.expect(work=0.1)
+    batches = []
+    for _ in range(16):
+        reply = session.submit_all([request("chain") for _ in range(64)])
+        batches.append(session.claim(*published(reply)))
+    before = updates(session)
+    for won in batches:
+        while won.ids:
+            won = session.finish(won.complete({"ok": True}), keep=keep(budget_ms=1000))  # noqa: PLW2901
+    all_, in_place = (after - earlier for after, earlier in zip(updates(session), before, strict=True))
+    assert all_ == 16 * 64 * 10  # a: complete; b, c and d: enqueued, in progress, complete
+    assert in_place / all_ >= 0.95
+
+
+def updates(session: Protocol) -> tuple[int, int]:
+    """Updates of steps so far, and how many of them touched no index."""
+    session.rows("select pg_stat_force_next_flush()")
+    row = session.row("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'steps'")
+    return row["n_tup_upd"], row["n_tup_hot_upd"]
