@@ -81,7 +81,7 @@ begin
         ) q on true
         where s.task_id = any (p_tasks)
     )
-    select s.task_id, s.id, s.name, s.state, s.handler, s.queue,
+    select s.task_id, s.id, s.name, s.state::text, s.handler, s.queue,
         parents.total, parents.satisfied, coalesce(blocking.parents, '[]'),
         s.attempt, s.failures, s.max_attempts, s.republished,
         a.error ->> 'type', left(a.error ->> 'message', 500),

@@ -32,7 +32,7 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    select t.id, t.state, status.name,
+    select t.id, t.state::text, status.name,
         case status.name
             when 'all_complete' then 'none'
             when 'paused' then 'resume_task'

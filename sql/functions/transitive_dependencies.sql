@@ -47,7 +47,7 @@ begin
     end loop;
 
     return query
-        select s.id, s.name, s.state, v_distances[s.ordinal + 1]
+        select s.id, s.name, s.state::text, v_distances[s.ordinal + 1]
         from tasker.steps s
         where s.task_id = p_task and v_distances[s.ordinal + 1] is not null
         order by v_distances[s.ordinal + 1], s.ordinal;

@@ -108,10 +108,35 @@ def seconds_since_coordinator(connection: Connection) -> float | None:
     return row.seconds
 
 
+def abandoned_attempts(connection: Connection) -> AbandonedAttempts:
+    """What workers still hold that were stopped, or whose main was; the coordinator takes it back."""
+    (row,) = fetch(
+        connection,
+        AbandonedAttempts,
+        """
+        select count(*) as attempts,
+            coalesce(extract(epoch from tasker.clock() - min(
+                coalesce(own.stopped_at, main.stopped_at))), 0)::float8 as seconds
+        from tasker.step_attempts a
+        join tasker.workers own on own.id = a.worker_id
+        left join tasker.workers main on main.id = own.parent_id
+        where a.finished_at is null and (own.stopped_at is not null or main.stopped_at is not null)
+        """,
+    )
+    return row
+
+
 def clock(connection: Connection) -> datetime:
     """The database's time."""
     (row,) = fetch(connection, _Instant, "select tasker.clock() as at")
     return row.at
+
+
+class AbandonedAttempts(NamedTuple):
+    """Open attempts under stopped workers, and the seconds since the first of these stopped; 0 for none."""
+
+    attempts: int
+    seconds: float
 
 
 class _Level(NamedTuple):

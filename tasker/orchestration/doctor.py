@@ -1,0 +1,159 @@
+"""What is wrong with an installation as its database shows it, each finding with its remedy."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasker.db import diagnosis
+from tasker.domain.durations import duration
+from tasker.orchestration.explain import SILENT_COORDINATOR_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tasker.db.functions import Connection
+    from tasker.domain.records import SystemHealth, UnservedSteps
+
+HOURS_CHECKED = 24.0
+SKEW_SECONDS = 2.0
+LATE_SECONDS = 30.0
+"""What the loops should have moved within a second or two."""
+
+START_WORKER = "start a worker, or `tasker coordinator`; `--no-coordinator` must not be on all of them"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of a check; `remedy` says what to do, and is empty when `ok`."""
+
+    name: str
+    ok: bool
+    text: str
+    remedy: str = ""
+
+
+def checks(connection: Connection, *, hours: float | None = HOURS_CHECKED) -> list[Finding]:
+    """Every check of the database, one finding each, or one for each thing that is wrong. Reads only.
+
+    Invariants are looked at for tasks that have not finished, or within the last `hours`; None for all, which
+    takes minutes on a long history.
+    """
+    health = diagnosis.system_health(connection)
+    return [
+        *_coordinator(health),
+        *_due(health),
+        *_stopped_workers(connection),
+        *_unserved(connection),
+        *_clock(connection),
+        *_invariants(connection, hours),
+    ]
+
+
+def _coordinator(health: SystemHealth) -> Iterator[Finding]:
+    seconds = health.loops.seconds_since_last
+    if seconds is None:
+        yield Finding("coordinator", ok=False, text="no coordinator was ever seen", remedy=START_WORKER)
+    elif seconds > SILENT_COORDINATOR_SECONDS:
+        seen = f"no coordinator seen for {duration(seconds)}"
+        yield Finding("coordinator", ok=False, text=seen, remedy=START_WORKER)
+    else:
+        yield Finding("coordinator", ok=True, text=f"a coordinator ran {duration(seconds)} ago")
+
+
+def _due(health: SystemHealth) -> Iterator[Finding]:
+    late = health.due.overdue_seconds or 0.0
+    if late > LATE_SECONDS:
+        yield Finding(
+            "due",
+            ok=False,
+            text=f"{_steps(health.due.overdue)} should have started, the first {duration(late)} ago",
+            remedy="if a coordinator runs, it cannot keep up: start more of them, or look into its log",
+        )
+    else:
+        yield Finding("due", ok=True, text="retries and timers start in time")
+
+
+def _stopped_workers(connection: Connection) -> Iterator[Finding]:
+    left = diagnosis.abandoned_attempts(connection)
+    if left.seconds > LATE_SECONDS:
+        yield Finding(
+            "stopped_workers",
+            ok=False,
+            text=f"{_steps(left.attempts)} of stopped workers not taken back for {duration(left.seconds)}",
+            remedy=START_WORKER,
+        )
+    else:
+        yield Finding("stopped_workers", ok=True, text="no stopped worker holds steps")
+
+
+def _unserved(connection: Connection) -> Iterator[Finding]:
+    found = diagnosis.unserved_steps(connection)
+    now = diagnosis.clock(connection)
+    by_queue: dict[str, list[UnservedSteps]] = {}
+    for waiting in found:
+        if not waiting.queue_served:
+            by_queue.setdefault(waiting.queue, []).append(waiting)
+    for queue, rows in by_queue.items():
+        age = duration((now - min(row.oldest_at for row in rows)).total_seconds())
+        yield Finding(
+            "queues",
+            ok=False,
+            text=f"{_steps(sum(row.steps for row in rows))} on queue `{queue}`, the oldest for {age}, "
+            "and no live worker serves it",
+            remedy=f"start one with `tasker -A MODULE worker --queues {queue}`",
+        )
+    if not by_queue:
+        yield Finding("queues", ok=True, text="every queue with steps has a live worker")
+
+    lacking = [waiting for waiting in found if waiting.queue_served]
+    for row in lacking:
+        yield Finding(
+            "handlers",
+            ok=False,
+            text=f"{_steps(row.steps)} on queue `{row.queue}` need handler `{row.handler}`, the oldest for "
+            f"{duration((now - row.oldest_at).total_seconds())}, and no live worker of that queue has it",
+            remedy=f"start a worker of queue `{row.queue}` whose -A MODULE registers `{row.handler}`",
+        )
+    if not lacking:
+        yield Finding("handlers", ok=True, text="live workers have every handler that steps wait for")
+
+
+def _clock(connection: Connection) -> Iterator[Finding]:
+    before = time.time()
+    theirs = diagnosis.clock(connection).timestamp()
+    skew = theirs - (before + time.time()) / 2
+    if abs(skew) > SKEW_SECONDS:
+        yield Finding(
+            "clock",
+            ok=False,
+            text=f"the database's clock is {duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} this "
+            "machine's",
+            remedy="synchronise both (NTP); the database's decides what is due, this one's is in the logs",
+        )
+    else:
+        yield Finding("clock", ok=True, text="the clocks of this machine and the database agree")
+
+
+def _invariants(connection: Connection, hours: float | None) -> Iterator[Finding]:
+    found = diagnosis.invariant_violations(connection, hours=hours)
+    first = {violation.invariant: violation for violation in reversed(found)}
+    for name, count in Counter(violation.invariant for violation in found).items():
+        times = "once" if count == 1 else f"{count} times"
+        yield Finding(
+            "invariants",
+            ok=False,
+            text=f"{name} is violated {times}; {first[name].entity}: {first[name].detail}",
+            remedy="this is a defect of Tasker, or a change made by hand: please report it, with this line",
+        )
+    if not found:
+        seen = (
+            "all tasks" if hours is None else f"tasks not finished, or in the last {duration(hours * 3600)}"
+        )
+        yield Finding("invariants", ok=True, text=f"the data is sound ({seen})")
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"

@@ -1,0 +1,170 @@
+"""Why a task does not go on, in words: one sentence for each unfinished step, the ones to act on first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from tasker.db import diagnosis, queries
+from tasker.domain.durations import duration
+from tasker.domain.errors import TaskNotFound
+from tasker.domain.states import ACTIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from tasker.db.functions import Connection
+    from tasker.domain.records import Readiness
+
+SILENT_COORDINATOR_SECONDS = 15.0
+"""Loops run at least every few seconds; when none has for this long, nobody runs them."""
+
+STEPS_ALIKE = 5
+"""So many steps that wait for the same kind of thing get a sentence of their own, the others one together."""
+
+NAMES_SHOWN = 3
+MESSAGE_SHOWN = 120
+
+SENTENCES = {
+    "failed": "{name} failed ({error}); repair the cause, then `tasker step retry {task}/{name}`",
+    "worker_lost": "{name} failed: the workers that ran it died; look into their logs, then "
+    "`tasker step retry {task}/{name}`",
+    "unclaimable": "{name} failed: its message was sent {sent} times and no worker claimed it; look into the "
+    "logs of the workers of queue `{queue}`, then `tasker step retry {task}/{name}`",
+    "wake_up_lost": "{name} could run, but nothing will start it, a defect; `tasker doctor` says more",
+    "no_worker_for_queue": "{name} is {state} on queue `{queue}`, but no live worker serves that queue; "
+    "start one with `tasker -A MODULE worker --queues {queue}`",
+    "no_worker_for_handler": "{name} may run on queue `{queue}`, but no live worker there has handler "
+    "`{handler}`; start one whose module registers it",
+    "worker_stopped": "{name} was running {place}, which has stopped; a coordinator gives it to another",
+    "overdue": "{name} waits for {event}, {due}; a coordinator starts it",
+    "undispatched": "{name} is held no longer; a coordinator enqueues it",
+    "queue_paused": "{name} is held: queue `{queue}` is paused",
+    "queue_gated": "{name} is held: enough is published on queue `{queue}`; it follows as workers catch up",
+    "task_paused": "{name} is held: the task is paused",
+    "given_back": "{name} was given back by a worker that lacks handler `{handler}`; offered again {due}",
+    "running": "{name} has been running for {since} (attempt {attempt}) {place}",
+    "message_out": "{name} has been enqueued on queue `{queue}` for {since}{again}; live workers serve it",
+    "back_off": "{name} waits for a retry, {due} ({error})",
+    "timer": "{name} waits for its time, {due}",
+    "task_not_started": "{name} starts with its task, {due}",
+    "parent_failed": "{name} waits for its parents: {parents}; a failed one has to be repaired first",
+    "parents_open": "{name} waits for its parents: {parents}",
+}
+"""By the decisive blocking reason of `step_readiness`, the most urgent first."""
+
+_URGENCY = {code: place for place, code in enumerate(SENTENCES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a step has not finished; `text`, which is also its str(), says what to do where something is.
+
+    `codes` are the blocking reasons of `step_readiness`, the decisive one first. `step` and `state` are None
+    for a sentence about several steps, and about the system: `no_coordinator`.
+    """
+
+    step: str | None
+    state: str | None
+    codes: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def why(connection: Connection, task: UUID, step: str | None = None) -> list[Reason]:
+    """What each unfinished step of a task waits for, or only `step`; [] when nothing is unfinished.
+
+    Many steps that wait alike share a sentence. Raises TaskNotFound, StepNotFound.
+    """
+    rows = diagnosis.step_readiness(connection, [task])
+    if not rows:
+        raise TaskNotFound(f"no task {task}; see `tasker task list`")
+    if step is not None:
+        known = queries.get_step(connection, task, step)
+        rows = [row for row in rows if row.step_id == known.id]
+    unfinished = sorted((row for row in rows if row.blocking_reasons), key=_urgency)
+    reasons = [Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row)) for row in unfinished]
+    return [*_missing_coordinator(connection, unfinished), *_collapsed(reasons)]
+
+
+def _urgency(row: Readiness) -> int:
+    return _URGENCY[row.blocking_reasons[0]]
+
+
+def _sentence(row: Readiness) -> str:
+    return SENTENCES[row.blocking_reasons[0]].format(
+        name=row.name,
+        task=row.task_id,
+        state=row.state,
+        queue=row.queue,
+        handler=row.handler,
+        attempt=row.attempt,
+        sent=row.republished + 1,
+        error=_failure(row),
+        place=f"on {row.worker_host}, process {row.worker_pid}",
+        event="a retry" if row.next_retry_at is not None else "its time",
+        due=_due(row.due_at, row.at),
+        since=duration((row.at - row.since).total_seconds()),
+        again=f", its message sent again {_times(row.republished)}" if row.republished else "",
+        parents=_parents(row),
+    )
+
+
+def _failure(row: Readiness) -> str:
+    message = (row.error_message or "").strip().partition("\n")[0]
+    shown = message if len(message) <= MESSAGE_SHOWN else f"{message[:MESSAGE_SHOWN]}…"
+    kind = (row.error_type or row.failed_because or "no error recorded").rpartition(".")[2]
+    return f"failure {row.failures} of {row.max_attempts}: {kind}{f': {shown}' if shown else ''}"
+
+
+def _due(due: datetime | None, at: datetime) -> str:
+    if due is None:
+        return "at no set time"
+    seconds = (due - at).total_seconds()
+    return f"due in {duration(seconds)}" if seconds > 0 else f"due {duration(-seconds)} ago"
+
+
+def _parents(row: Readiness) -> str:
+    shown = [f"{parent.name} ({parent.state})" for parent in row.blocking_parents[:NAMES_SHOWN]]
+    more = row.parents_total - row.parents_satisfied - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _collapsed(reasons: Sequence[Reason]) -> Iterator[Reason]:
+    for code, group in groupby(reasons, key=lambda reason: reason.codes[0]):
+        alike = list(group)
+        yield from alike[:STEPS_ALIKE]
+        rest = [reason.step or "" for reason in alike[STEPS_ALIKE:]]
+        if rest:
+            names = ", ".join(rest[:NAMES_SHOWN]) + (", …" if len(rest) > NAMES_SHOWN else "")
+            steps = "1 more step" if len(rest) == 1 else f"{len(rest)} more steps"
+            yield Reason(None, None, (code,), f"{steps} likewise: {names}")
+
+
+def _missing_coordinator(connection: Connection, unfinished: Sequence[Readiness]) -> Iterator[Reason]:
+    """Whether the loops are missing that some of these steps need, or may come to need."""
+    if not any(row.state in ACTIVE for row in unfinished):
+        return
+    seconds = diagnosis.seconds_since_coordinator(connection)
+    if seconds is None or seconds > SILENT_COORDINATOR_SECONDS:
+        seen = (
+            "no coordinator was ever seen"
+            if seconds is None
+            else f"no coordinator seen for {duration(seconds)}"
+        )
+        yield Reason(
+            None,
+            None,
+            ("no_coordinator",),
+            f"{seen}: retries, timers, held steps, and steps of dead workers do not move; "
+            "start a worker, or `tasker coordinator`",
+        )

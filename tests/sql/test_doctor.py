@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tasker.orchestration.doctor import Finding, checks
+from tests.sql.actions import stop
+from tests.sql.protocol import Connection, Protocol
+
+
+@pytest.fixture
+def system(session: Connection) -> Protocol:
+    """An installation in good health whose clock is this machine's: a worker, a coordinator, a task."""
+    protocol = Protocol(session)
+    protocol.pass_time((datetime.now(UTC) - protocol.now).total_seconds())
+    assert protocol.worker
+    protocol.register("a > b")
+    protocol.submit()
+    session.execute("select tasker.take_turn('start_due', '1 s', null)")
+    return protocol
+
+
+def enqueued(system: Protocol) -> list[int]:
+    """The ids of the steps whose messages are out."""
+    return [row["id"] for row in system.rows("select id from tasker.steps where state = 'enqueued'")]
+
+
+def wrong(system: Protocol) -> list[Finding]:
+    """The findings that are not ok."""
+    return [finding for finding in checks(system.connection) if not finding.ok]
+
+
+def only(system: Protocol) -> Finding:
+    """The one finding that is not ok."""
+    (finding,) = wrong(system)
+    return finding
+
+
+def test_every_check_says_that_it_found_nothing(system: Protocol) -> None:
+    found = checks(system.connection)
+    assert [finding.name for finding in found if finding.ok and finding.text and not finding.remedy] == [
+        "coordinator",
+        "due",
+        "stopped_workers",
+        "queues",
+        "handlers",
+        "clock",
+        "invariants",
+    ]
+    assert len(found) == 7
+
+
+def test_an_installation_without_a_coordinator_is_told_to_start_one(system: Protocol) -> None:
+    system.connection.execute("update tasker.coordinator_loops set ran_at = ran_at - interval '20 s'")
+    assert only(system).text.startswith("no coordinator seen for 20 s")
+    system.connection.execute("delete from tasker.coordinator_loops")
+    assert only(system).text == "no coordinator was ever seen"
+    assert "tasker coordinator" in only(system).remedy
+
+
+def test_work_that_should_have_started_is_counted(system: Protocol) -> None:
+    step = system.claim(*enqueued(system))
+    system.finish(step.fail())
+    system.connection.execute(
+        "update tasker.steps set run_after = tasker.clock() - interval '40 s' where run_after is not null"
+    )
+    assert only(system).text.startswith("1 step should have started, the first 40 s ago")
+
+
+def test_work_left_to_a_stopped_worker_is_counted_once_it_is_late(system: Protocol) -> None:
+    other = system.register_worker()
+    system.claim(*enqueued(system), worker=other)
+    stop(system, other)
+    assert wrong(system) == []
+    system.connection.execute(
+        "update tasker.workers set stopped_at = stopped_at - interval '40 s' where id = %s", [other]
+    )
+    assert only(system).text.startswith("1 step of stopped workers not taken back for 40 s")
+
+
+def test_a_queue_that_nobody_serves_is_named_with_the_command(system: Protocol) -> None:
+    system.register("a, b > c", name="report", queue="reports")
+    system.submit("report")
+    system.submit("report")
+    assert only(system) == Finding(
+        "queues",
+        ok=False,
+        text="4 steps on queue `reports`, the oldest for 0 s, and no live worker serves it",
+        remedy="start one with `tasker -A MODULE worker --queues reports`",
+    )
+
+
+def test_a_handler_that_no_worker_has_is_named(system: Protocol) -> None:
+    system.register("a", name="rare", handler="shop/x.y")
+    system.submit("rare")
+    finding = only(system)
+    assert finding.name == "handlers"
+    assert finding.text.startswith("1 step on queue `celery` need handler `shop/x.y`")
+    assert finding.remedy == "start a worker of queue `celery` whose -A MODULE registers `shop/x.y`"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(60, "1 min ahead of"), (-60, "1 min behind")])
+def test_a_clock_that_is_wrong_is_told_from_ours(system: Protocol, seconds: float, said: str) -> None:
+    system.pass_time(seconds)
+    system.connection.execute("update tasker.coordinator_loops set ran_at = tasker.clock()")
+    assert only(system).text == f"the database's clock is {said} this machine's"
+
+
+def test_a_violation_is_counted_and_shown_once_each(system: Protocol) -> None:
+    system.submit()
+    system.connection.execute("update tasker.steps set parents_left = 2 where name = 'b'")
+    finding = only(system)
+    assert finding.text.startswith("parents_left is violated 2 times; ")
+    assert "/b: pending on queue celery" in finding.text
+
+
+def test_tasks_that_finished_long_ago_are_looked_at_when_asked_for(system: Protocol) -> None:
+    while steps := enqueued(system):
+        system.complete(*steps)
+    system.connection.execute("update tasker.tasks set steps_total = 3, finished_at = now() - interval '2 d'")
+    assert wrong(system) == []
+    found = checks(system.connection, hours=None)
+    assert [finding.name for finding in found if not finding.ok] == ["invariants"]
