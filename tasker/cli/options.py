@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 import sys
 from pathlib import Path
@@ -13,22 +14,43 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime, timedelta
+    from uuid import UUID
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-def output_option(*forms: str) -> Callable[[F], F]:
-    """`-o`: how to print the answer; the first form is the default. Passed as `form`."""
+
+def output_option(*forms: str, default: str | None = None) -> Callable[[F], F]:
+    """`-o`: how to print the answer; passed as `form`. The first form is the default.
+
+    With `default`, its description, None is passed when the option is not given.
+    """
     choices = forms or ("table", "json")
     return click.option(
         "-o",
         "--output",
         "form",
         type=click.Choice(choices),
-        default=choices[0],
-        show_default=True,
+        default=None if default else choices[0],
+        show_default=default or True,
         help="How to print the answer; the keys of json are stable.",
     )
+
+
+def paging_options(command: F) -> F:
+    """`--limit` and `--cursor` of a list."""
+    cursor = click.option("--cursor", metavar="CURSOR", help="Go on where the list before this one ended.")
+    limit = click.option(
+        "--limit",
+        type=click.IntRange(1, 1000),
+        default=50,
+        show_default=True,
+        help="How many to list at most.",
+    )
+    return limit(cursor(command))
 
 
 def operator_options(command: F) -> F:
@@ -82,41 +104,79 @@ class JsonObject(click.ParamType[dict[str, Any]]):
             self.fail(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", param, ctx)
 
 
-class StepName(click.ParamType[tuple[str, str]]):
+class TaskId(click.ParamType["UUID"]):
+    """The id of a task."""
+
+    name = "TASK_ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        """The id. Fails as click's types do."""
+        from uuid import UUID
+
+        try:
+            return UUID(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no task id; `tasker task list` prints those there are", param, ctx)
+
+
+class StepName(click.ParamType["tuple[UUID, str]"]):
     """A step, named `TASK_ID/STEP`."""
 
     name = "TASK_ID/STEP"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    ) -> tuple[UUID, str]:
         """The task's id and the step's name."""
         if isinstance(value, tuple):
             return value
-        task, slash, step = str(value).partition("/")
-        if not (task and slash and step):
-            self.fail(
-                f"{value!r} names no step; write TASK_ID/STEP, as `tasker step list TASK_ID` does", param, ctx
-            )
-        return task, step
+        task, _, step = str(value).partition("/")
+        if not step:
+            self.fail(f"{value!r} names no step; write TASK_ID/STEP, as `tasker step list` does", param, ctx)
+        return TaskId().convert(task, param, ctx), step
 
 
 class Duration(click.ParamType[float]):
     """A time span: `90` and `90s` are seconds; `5m`, `2h` and `1d` longer ones."""
 
     name = "DURATION"
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012 - read only
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
-        if isinstance(value, float | int):
-            return float(value)
-        text = str(value)
-        unit = self.units.get(text[-1:], None)
-        try:
-            seconds = float(text[:-1]) * unit if unit else float(text)
-        except ValueError:
-            self.fail(f"{text!r} is no time span; write 90, 90s, 5m, 2h or 1d", param, ctx)
-        if not 0 <= seconds < float("inf"):
-            self.fail(f"{text!r} is no time span that can be waited for", param, ctx)
+        seconds = seconds_of(str(value))
+        if seconds is None:
+            self.fail(f"{str(value)!r} is no time span; write 90, 90s, 5m, 2h or 1d", param, ctx)
         return seconds
+
+
+class Moment(click.ParamType["datetime | timedelta"]):
+    """A time in ISO 8601, local without an offset, or a time span: `5m` from now, with `past` before now."""
+
+    name = "TIME"
+
+    def __init__(self, *, past: bool = False) -> None:
+        self.past = past
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | timedelta:
+        """The time with its offset; for a time to come, a time span as it is: the database has the clock."""
+        from datetime import UTC, datetime, timedelta
+
+        if isinstance(value, datetime | timedelta):
+            return value
+        seconds = seconds_of(str(value))
+        if seconds is not None:
+            span = timedelta(seconds=seconds)
+            return datetime.now(UTC) - span if self.past else span
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2h, or 2026-01-31T09:00+01:00", param, ctx)
+        return found.astimezone() if found.tzinfo is None else found
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of a time span such as `90`, `1.5h` or `2d`; None when it is none."""
+    found = SPAN.fullmatch(text)
+    return float(found[1]) * UNITS[found[2] or "s"] if found else None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 GAP = "  "
+FREE_TEXT = {"AFTER", "ERROR", "RESULT OR ERROR", "TAGS", "VALUE"}
+"""Columns that are folded where a terminal is too narrow."""
 
 
 class Look(NamedTuple):
@@ -43,7 +45,8 @@ LOOKS = {
 
 def print_json(value: Any) -> None:
     """Print a value as JSON: times as ISO 8601, other objects as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=text_of))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=text_of)
+    click.echo(text if shows(text) else json.dumps(value, indent=2, default=text_of))
 
 
 def text_of(value: Any) -> str:
@@ -62,30 +65,12 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """A time span in at most two units: `0.25 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 10:  # noqa: PLR2004 - below it, hundredths say something
-        return f"{seconds:.2f} s"
-    whole = round(seconds)
-    for size, name, smaller, small_name in (
-        (86_400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{whole} s"
-
-
 def state_text(state: str) -> str:
     """A state with its sign, coloured where colours are shown."""
     look = LOOKS.get(state)
     if look is None:
         return state
-    return click.style(f"{look.sign if _shows(look.sign) else look.plain} {state}", fg=look.colour)
+    return click.style(f"{look.sign if shows(look.sign) else look.plain} {state}", fg=look.colour)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, nothing: str) -> None:
@@ -130,9 +115,9 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        # an id, or a name that another command takes, is worth a line that is too long
-        whole = column in {"TASK", "STEP", "STATE", "TEMPLATE", "SETTING"}
-        table.add_column(column, no_wrap=whole, overflow="ignore" if whole else "fold")
+        # what somebody may want to copy is worth a line that is too long
+        folds = column in FREE_TEXT
+        table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ignore")
     for row in rows:
         table.add_row(
             *(
@@ -143,7 +128,8 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=max(shutil.get_terminal_size().columns, 40)).print(table)
 
 
-def _shows(sign: str) -> bool:
+def shows(sign: str) -> bool:
+    """Whether standard output can carry these characters."""
     try:
         sign.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -10,13 +10,17 @@ import click
 
 from tasker.cli.commands import Group
 from tasker.cli.failures import ExitCode
+from tasker.cli.graph_view import print_graph
 from tasker.cli.options import output_option
-from tasker.cli.output import note, print_json
+from tasker.cli.output import note, print_fields, print_json, print_table
+from tasker.cli.shapes import GraphJson, TemplateJson, TemplatesJson, listed_template, template_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tasker.cli.invocation import Invocation
+    from tasker.domain.records import StoredTemplate
+    from tasker.domain.templates import TemplateDefinition
     from tasker.worker.registry import Template
 
 
@@ -39,9 +43,59 @@ def template() -> None:
     """Look at, check and store templates."""
 
 
+template_argument = click.argument("name", metavar="TEMPLATE")
 paths_argument = click.argument(
     "paths", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
 )
+
+
+@template.command(
+    "list", prints=TemplatesJson, epilog="tasker template list\ntasker template list --namespace orders --all"
+)
+@click.option("--namespace", metavar="NAME", help="Only templates of this namespace.")
+@click.option("--all", "everything", is_flag=True, help="Every version, also those that are retired.")
+@output_option()
+@click.pass_obj
+def list_(invocation: Invocation, *, namespace: str | None, everything: bool, form: str) -> None:
+    """List the stored templates, each in its newest version."""
+    from tasker.db import queries
+
+    found = invocation.database.call(queries.list_templates, namespace=namespace, retired=everything)
+    newest_first = {each.full_name: each for each in reversed(found)}
+    chosen = found if everything else [each for each in found if newest_first[each.full_name] is each]
+    if form == "json":
+        print_json(TemplatesJson(items=[listed_template(each) for each in chosen], next_cursor=None))
+        return
+    rows = [
+        (f"{each.full_name}@{each.version}", each.steps_total, each.created_at, each.retired_at)
+        for each in chosen
+    ]
+    nothing = "no template is stored; a worker stores its own when it starts, `template register` before"
+    print_table(("TEMPLATE", "STEPS", "STORED", "RETIRED"), rows, nothing=nothing)
+
+
+@template.command(prints=TemplateJson, epilog="tasker template show orders/fulfilment@1.0.0")
+@template_argument
+@output_option()
+@click.pass_obj
+def show(invocation: Invocation, name: str, *, form: str) -> None:
+    """Show a stored template (its newest version, or NAME@VERSION): its steps and their settings."""
+    found = _stored(invocation, name)
+    if form == "json":
+        print_json(template_json(found))
+    else:
+        _print(found)
+
+
+@template.command(prints=GraphJson, epilog="tasker template graph orders/fulfilment -o mermaid")
+@template_argument
+@output_option("tree", "mermaid", "json", default="tree on a terminal, else mermaid")
+@click.pass_obj
+def graph(invocation: Invocation, name: str, *, form: str | None) -> None:
+    """Draw the graph of a stored template."""
+    found = _stored(invocation, name)
+    parents = _definition(found).parents
+    print_graph(form, parents, template=found.full_name, version=found.version)
 
 
 @template.command(
@@ -95,6 +149,46 @@ def register(invocation: Invocation, paths: tuple[Path, ...], form: str) -> None
         click.echo(f"{name} {'is stored' if name in stored else 'was stored before'}")
     if not named:
         note("no template was found: -A MODULE must import what declares or loads them")
+
+
+def _stored(invocation: Invocation, name: str) -> StoredTemplate:
+    from tasker.db import queries
+    from tasker.domain.version import parse_reference
+
+    return invocation.database.call(queries.get_template, parse_reference(name))
+
+
+def _definition(stored: StoredTemplate) -> TemplateDefinition:
+    from tasker.domain.templates import TemplateDefinition
+
+    return TemplateDefinition.from_json(stored.definition)
+
+
+def _print(stored: StoredTemplate) -> None:
+    from tasker.domain.durations import duration
+
+    definition = _definition(stored)
+    fields = {
+        "template": f"{stored.full_name}@{stored.version}",
+        "description": definition.description,
+        "stored": stored.created_at,
+        "retired": stored.retired_at,
+        "digest": stored.digest,
+    }
+    print_fields({name: value for name, value in fields.items() if value})
+    click.echo()
+    rows = [
+        (
+            step.name,
+            step.handler,
+            ", ".join(step.depends_on),
+            step.queue or "(default)",
+            step.retry.max_attempts,
+            duration(step.timeout_seconds),
+        )
+        for step in definition.steps
+    ]
+    print_table(("STEP", "HANDLER", "AFTER", "QUEUE", "ATTEMPTS", "TIMEOUT"), rows, nothing="no steps")
 
 
 def _checked(invocation: Invocation, paths: Sequence[Path]) -> tuple[list[str], list[str]]:

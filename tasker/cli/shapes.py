@@ -1,0 +1,324 @@
+"""What `-o json` prints of tasks, steps and templates. Keys may be added; they never go or change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tasker.db.engine import Database
+    from tasker.domain.records import AttemptRecord, StepRecord, StoredTemplate, TaskRecord, TemplateRecord
+
+
+class StepOfTaskJson(TypedDict):
+    """A step as part of its task."""
+
+    name: str
+    state: str
+    attempt: int
+    result: Any
+    error: dict[str, Any] | None
+
+
+class TaskJson(TypedDict):
+    """A task with its steps. `created`: whether the command that prints it has created it."""
+
+    task_id: str
+    template: str
+    version: str
+    state: str
+    execution_status: str
+    created: bool
+    context: dict[str, Any]
+    steps: list[StepOfTaskJson]
+    started_at: str | None
+    finished_at: str | None
+
+
+class ListedTaskJson(TypedDict):
+    """A task in a list."""
+
+    task_id: str
+    template: str
+    version: str
+    state: str
+    steps_total: int
+    steps_open: int
+    steps_failed: int
+    tags: list[str]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class TasksJson(TypedDict):
+    """A page of tasks."""
+
+    items: list[ListedTaskJson]
+    next_cursor: str | None
+
+
+class ListedStepJson(TypedDict):
+    """A step in a list."""
+
+    step: str
+    name: str
+    state: str
+    handler: str
+    queue: str
+    attempt: int
+    failures: int
+    max_attempts: int
+    started_at: str | None
+    finished_at: str | None
+    error: dict[str, Any] | None
+
+
+class StepsJson(TypedDict):
+    """The steps of a task."""
+
+    items: list[ListedStepJson]
+    next_cursor: str | None
+
+
+class AttemptJson(TypedDict):
+    """One claim of a step. `late`: what its worker reported when it had been given to another."""
+
+    attempt: int
+    outcome: str | None
+    host: str | None
+    pid: int | None
+    claimed_at: str
+    started_at: str | None
+    finished_at: str | None
+    result: Any
+    error: dict[str, Any] | None
+    late: dict[str, Any] | None
+
+
+class StepJson(TypedDict):
+    """A step with its attempts."""
+
+    step: str
+    task_id: str
+    name: str
+    state: str
+    handler: str
+    queue: str
+    priority: int
+    timeout_seconds: float
+    attempt: int
+    failures: int
+    max_attempts: int
+    losses: int
+    run_after: str | None
+    result: Any
+    error: dict[str, Any] | None
+    attempts: list[AttemptJson]
+
+
+class ListedTemplateJson(TypedDict):
+    """A version of a template in a list."""
+
+    template: str
+    version: str
+    steps_total: int
+    created_at: str
+    retired_at: str | None
+
+
+class TemplatesJson(TypedDict):
+    """Templates."""
+
+    items: list[ListedTemplateJson]
+    next_cursor: str | None
+
+
+class TemplateJson(TypedDict):
+    """A version of a template with its definition, as it is stored."""
+
+    template: str
+    version: str
+    digest: str
+    created_at: str
+    retired_at: str | None
+    definition: dict[str, Any]
+
+
+class NodeJson(TypedDict):
+    """A step of a graph. `state` is null for a template."""
+
+    name: str
+    depends_on: list[str]
+    state: str | None
+
+
+class GraphJson(TypedDict):
+    """The graph of a task, or of a template, where `task_id` is null."""
+
+    task_id: str | None
+    template: str
+    version: str
+    steps: list[NodeJson]
+
+
+class ReasonJson(TypedDict):
+    """Why a step has not finished; `step` is null for a sentence about several, or about the system."""
+
+    step: str | None
+    state: str | None
+    codes: list[str]
+    text: str
+
+
+class WhyJson(TypedDict):
+    """What the unfinished steps of a task wait for."""
+
+    task_id: str
+    state: str
+    execution_status: str
+    recommended_action: str
+    reasons: list[ReasonJson]
+
+
+class CancelledJson(TypedDict):
+    """What `task cancel` did."""
+
+    task_id: str
+    state: str
+
+
+class RetriedJson(TypedDict):
+    """What a retry did: the steps it gave another go."""
+
+    task_id: str
+    steps: list[str]
+
+
+def task_json(database: Database, task_id: UUID, *, created: bool) -> TaskJson:
+    """A task as of now. Raises TaskNotFound."""
+    from tasker.db import diagnosis, queries
+
+    task = database.call(queries.get_task, task_id)
+    status = database.call(diagnosis.task_execution_contexts, [task_id])[task_id].execution_status
+    steps = database.call(queries.list_steps, task_id)
+    results = database.call(queries.list_results, task_id)
+    return TaskJson(
+        task_id=str(task.id),
+        template=task.template,
+        version=task.version,
+        state=task.state,
+        execution_status=status,
+        created=created,
+        context=task.context,
+        steps=[
+            StepOfTaskJson(
+                name=step.name,
+                state=step.state,
+                attempt=step.attempt,
+                result=results.get(step.name),
+                error=step.error,
+            )
+            for step in steps
+        ],
+        started_at=_time(task.started_at),
+        finished_at=_time(task.finished_at),
+    )
+
+
+def listed_task(task: TaskRecord) -> ListedTaskJson:
+    """A task in a list."""
+    return ListedTaskJson(
+        task_id=str(task.id),
+        template=task.template,
+        version=task.version,
+        state=task.state,
+        steps_total=task.steps_total,
+        steps_open=task.steps_open,
+        steps_failed=task.steps_failed,
+        tags=task.tags,
+        created_at=task.created_at.isoformat(),
+        started_at=_time(task.started_at),
+        finished_at=_time(task.finished_at),
+    )
+
+
+def listed_step(step: StepRecord) -> ListedStepJson:
+    """A step in a list."""
+    return ListedStepJson(
+        step=f"{step.task_id}/{step.name}",
+        name=step.name,
+        state=step.state,
+        handler=step.handler,
+        queue=step.queue,
+        attempt=step.attempt,
+        failures=step.failures,
+        max_attempts=step.max_attempts,
+        started_at=_time(step.started_at),
+        finished_at=_time(step.finished_at),
+        error=step.error,
+    )
+
+
+def step_json(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> StepJson:
+    """A step with all its attempts."""
+    return StepJson(
+        step=f"{step.task_id}/{step.name}",
+        task_id=str(step.task_id),
+        name=step.name,
+        state=step.state,
+        handler=step.handler,
+        queue=step.queue,
+        priority=step.priority,
+        timeout_seconds=step.timeout_ms / 1000,
+        attempt=step.attempt,
+        failures=step.failures,
+        max_attempts=step.max_attempts,
+        losses=step.losses,
+        run_after=_time(step.run_after),
+        result=result,
+        error=step.error,
+        attempts=[
+            AttemptJson(
+                attempt=each.attempt,
+                outcome=each.outcome,
+                host=each.host,
+                pid=each.pid,
+                claimed_at=each.claimed_at.isoformat(),
+                started_at=_time(each.started_at),
+                finished_at=_time(each.finished_at),
+                result=each.result,
+                error=each.error,
+                late=each.late,
+            )
+            for each in attempts
+        ],
+    )
+
+
+def listed_template(template: TemplateRecord) -> ListedTemplateJson:
+    """A template in a list."""
+    return ListedTemplateJson(
+        template=template.full_name,
+        version=template.version,
+        steps_total=template.steps_total,
+        created_at=template.created_at.isoformat(),
+        retired_at=_time(template.retired_at),
+    )
+
+
+def template_json(template: StoredTemplate) -> TemplateJson:
+    """A template with its definition."""
+    return TemplateJson(
+        template=template.full_name,
+        version=template.version,
+        digest=template.digest,
+        created_at=template.created_at.isoformat(),
+        retired_at=_time(template.retired_at),
+        definition=template.definition,
+    )
+
+
+def _time(at: Any) -> str | None:
+    return None if at is None else at.isoformat()

@@ -1,0 +1,95 @@
+"""`tasker step`: look at the steps of a task, and retry them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tasker.cli.commands import Group
+from tasker.cli.options import StepName, TaskId, operator_options, output_option
+from tasker.cli.output import print_json, print_table
+from tasker.cli.shapes import RetriedJson, StepJson, StepsJson, listed_step, step_json
+from tasker.cli.task_view import error_line, print_step, shortened, time_taken
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tasker.cli.invocation import Invocation
+
+step_argument = click.argument("name", metavar="TASK_ID/STEP", type=StepName())
+
+
+@click.group(cls=Group)
+def step() -> None:
+    """Look at the steps of a task, and retry them."""
+
+
+@step.command("list", prints=StepsJson, epilog="tasker step list 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f")
+@click.argument("task_id", metavar="TASK_ID", type=TaskId())
+@output_option()
+@click.pass_obj
+def list_(invocation: Invocation, task_id: UUID, *, form: str) -> None:
+    """List the steps of a task, in the order of its template."""
+    from tasker.db import queries
+
+    steps = invocation.database.call(queries.list_steps, task_id)
+    if form == "json":
+        print_json(StepsJson(items=[listed_step(each) for each in steps], next_cursor=None))
+        return
+    rows = [
+        (
+            f"{each.task_id}/{each.name}",
+            each.state,
+            each.attempt or None,
+            each.queue,
+            each.handler,
+            time_taken(each.started_at, each.finished_at),
+            shortened(error_line(each.error)),
+        )
+        for each in steps
+    ]
+    columns = ("STEP", "STATE", "ATTEMPT", "QUEUE", "HANDLER", "DURATION", "ERROR")
+    print_table(columns, rows, nothing="no steps")
+
+
+@step.command(prints=StepJson, epilog="tasker step show 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f/charge")
+@step_argument
+@output_option()
+@click.pass_obj
+def show(invocation: Invocation, name: tuple[UUID, str], *, form: str) -> None:
+    """Show a step: its attempts, where they ran, how they ended, its result or last error."""
+    from tasker.db import queries
+
+    task_id, step_name = name
+    found = invocation.database.call(queries.get_step, task_id, step_name)
+    attempts = invocation.database.call(queries.list_attempts, found.id)
+    result = invocation.database.call(queries.list_results, task_id, [step_name]).get(step_name)
+    if form == "json":
+        print_json(step_json(found, result, attempts))
+    else:
+        print_step(found, result, attempts)
+
+
+@step.command(
+    prints=RetriedJson,
+    epilog='tasker step retry 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f/charge --reason "card was updated"',
+)
+@step_argument
+@operator_options
+@output_option()
+@click.pass_obj
+def retry(
+    invocation: Invocation, name: tuple[UUID, str], *, actor: str, reason: str | None, form: str
+) -> None:
+    """Give a failed step another go, with its full number of attempts."""
+    from tasker.db import queries
+    from tasker.orchestration import operate
+
+    task_id, step_name = name
+    found = invocation.database.call(queries.get_step, task_id, step_name)
+    operate.retry_steps(invocation.client.engine, [found.id], actor=actor, reason=reason)
+    if form == "json":
+        print_json(RetriedJson(task_id=str(task_id), steps=[step_name]))
+    else:
+        click.echo(f"{task_id}/{step_name} is retried")
