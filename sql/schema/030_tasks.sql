@@ -71,6 +71,8 @@ create table tasker.steps (
     changed_at   timestamptz not null,
     unique (task_id, name)
 ) with (fillfactor = 50);
+-- A statement that knows its ids must not state the predicate of a partial index: analysed while the index
+-- is nearly empty, the planner reads all of it instead, and goes on so when a backlog has grown.
 create index steps_due on tasker.steps (run_after) where run_after is not null;
 create index steps_held on tasker.steps (queue, priority desc, ready_at) where ready_at is not null;
 create index steps_published on tasker.steps (queue, enqueued_at) where enqueued_at is not null;
