@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tasker.cli.output import duration, note, print_table
+from tasker.cli.output import note, print_table
 from tasker.db import queries
 from tasker.dev.examples import load_examples
 from tasker.dev.places import private_folder
@@ -55,7 +55,7 @@ class Run:
 
     def look(self) -> Standing:
         """How far it is now."""
-        if self.task.state not in TASK_SETTLED:
+        if self.task.state not in TASK_SETTLED or not self.steps:
             self.task.refresh()
             self.steps = self.task.steps()
         return Standing(self.task.state, [step.state for step in self.steps])
@@ -65,7 +65,7 @@ class Run:
         record = database.call(queries.get_task, self.task.id)
         took = (record.finished_at or record.created_at) - record.created_at
         attempts = sum(step.attempt for step in self.steps)
-        return self.name, len(self.steps), attempts, duration(took.total_seconds()), record.state
+        return self.name, len(self.steps), attempts, f"{took.total_seconds():.2f} s", record.state
 
     def wrong(self) -> list[str]:
         """What is not as it must be, a line each."""
@@ -100,7 +100,7 @@ def run_demo(config: Path | None) -> bool:
                     for name, example in examples.by_name.items()
                 ]
                 _follow(runs, worker)
-                return _judge(runs, tasker.database)
+                return judge(runs, tasker.database)
 
 
 def _variables(system: DevSystem, examples: Examples, config: Path | None, folder: Path) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _assert_runs(worker: Attached) -> None:
         raise TaskerError(f"the worker has ended with exit code {code}")
 
 
-def _judge(runs: Sequence[Run], database: Database) -> bool:
+def judge(runs: Sequence[Run], database: Database) -> bool:
     """Print the table and what is wrong; whether nothing is."""
     rows = [run.row(database) for run in runs]
     print_table(("TASK", "STEPS", "ATTEMPTS", "DURATION", "STATE"), rows, nothing="there are no examples")

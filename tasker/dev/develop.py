@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tasker.dev.processes import Attached, ended_by_signals
+from tasker.dev.processes import STOP_SECONDS, Attached, ended_by_signals
 from tasker.dev.reload import Watch
 from tasker.dev.system import start_system, variables_of
 from tasker.domain.errors import SettingsError
@@ -58,6 +58,7 @@ def _run_workers(app: str, command: list[str], variables: Mapping[str, str]) -> 
         try:
             loaded = worker.loaded()
             if not loaded["files"]:
+                worker.ended(STOP_SECONDS)  # it says why before it ends
                 raise SettingsError(f"the worker of {app} did not start")
             if loaded["templates"] and not described:
                 described = True

@@ -1,0 +1,68 @@
+"""`tasker demo`: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasker.dev.demo import Run, judge
+from tests.acceptance.commands import run, tasker
+from tests.acceptance.system import System
+from workers import EXAMPLES
+
+ROWS = {
+    "linear": ["4", "4"],
+    "diamond": ["4", "4"],
+    "parallel_merge": ["4", "4"],
+    "tree": ["8", "8"],
+    "mixed": ["8", "8"],
+    "order_fulfilment": ["4", "5"],  # the bank's first answer gets lost
+    "data_pipeline": ["7", "7"],
+}
+
+
+def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, "-m", "tasker", "demo")
+    assert done.returncode == 0, done.stderr
+    head, *rows, last = done.stdout.splitlines()
+    assert head.split() == ["TASK", "STEPS", "ATTEMPTS", "DURATION", "STATE"]
+    assert {row.split()[0]: row.split()[1:3] for row in rows} == ROWS
+    assert {row.split()[-1] for row in rows} == {"complete"}
+    assert last == "7 of 7 tasks right"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_says_what_it_expected_of_a_task_that_is_wrong(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {
+        "right": {"a": 1, "b": -5, "c": 6},
+        "other": {"a": 1, "b": 0, "c": -4},
+        "failed": {"a": 1, "b": 0, "c": 1},
+    }
+    runs = [
+        Run(name, EXAMPLES["linear"], system.submit("examples/linear", given).wait(timeout=20))
+        for name, given in inputs.items()
+    ]
+    assert [len(each.look().steps) for each in runs] == [4, 4, 4]
+    assert not judge(runs, system.tasker.database)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[1:4]] == ["right", "other", "failed"]
+    assert printed[4:7] == [
+        "other is wrong",
+        "  solutions: expected [2, 3], found [-2.0, 2.0]",
+        "failed is wrong",
+    ]
+    assert printed[7].startswith("  expected the task to be complete, found it error")
+    assert printed[-1] == "1 of 3 tasks right"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_interrupted_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    with tasker(tmp_path, "demo") as demo:
+        demo.await_output("running 7 examples")
+        assert demo.end(number) == (-number if number == signal.SIGKILL else 130)
