@@ -32,7 +32,8 @@ COMMANDS = {
     "task": LateCommand("tasker.cli.task:task", "Submit tasks, follow them, explain and repair them."),
     "step": LateCommand("tasker.cli.step:step", "Look at the steps of a task, and retry them."),
     "doctor": LateCommand(
-        "tasker.cli.doctor:doctor", "Find what is wrong with this installation, and say what to do."
+        "tasker.cli.doctor:doctor",
+        "Find what is wrong with this installation, and say what to do; exit code 1 when something is.",
     ),
     "config": LateCommand("tasker.cli.config:config", "Show and check the settings."),
 }

@@ -46,6 +46,7 @@ def paging_options(command: F) -> F:
     limit = click.option(
         "--limit",
         type=click.IntRange(1, 1000),
+        metavar="N",
         default=50,
         show_default=True,
         help="How many to list at most.",

@@ -56,7 +56,7 @@ def settings_table() -> str:
 
 def command_pages() -> str:
     """The commands and exit codes of `docs/cli.md`."""
-    parts = [_command_page(path, command) for path, command in commands()]
+    parts = [_options_of(tasker), *(_command_page(path, command) for path, command in commands())]
     codes = [(f"`{code.value}`", meaning) for code, meaning in MEANINGS.items()]
     return "\n".join([*parts, "## Exit codes\n", _table(("Code", "Meaning"), codes)])
 
@@ -67,14 +67,13 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     yield from _below("tasker", tasker, ctx)
 
 
-def json_keys(shape: Any) -> Any:
-    """The keys of a TypedDict, with those of what it holds: `{"items": [{"name": "str"}]}`."""
-    if is_typeddict(shape):
-        return {name: json_keys(kind) for name, kind in get_type_hints(shape).items()}
-    inner = [part for part in get_args(shape) if is_typeddict(part)]
-    if inner and getattr(shape, "__origin__", None) is list:
-        return [json_keys(inner[0])]
-    return json_keys(inner[0]) if inner else ""
+def json_keys(shape: Any) -> str:
+    """The keys of a TypedDict, with those of what its lists hold: `{items: [{name, state}], next_cursor}`."""
+    parts = []
+    for name, kind in get_type_hints(shape).items():
+        inner = next((part for part in get_args(kind) if is_typeddict(part)), None)
+        parts.append(f"{name}: [{json_keys(inner)}]" if inner else name)
+    return f"{{{', '.join(parts)}}}"
 
 
 def rewritten(page: str, made: str) -> str:
@@ -103,28 +102,24 @@ def _command_page(path: str, command: click.Command) -> str:
     ctx = click.Context(command, info_name=path)
     usage = " ".join(command.collect_usage_pieces(ctx))
     parts = [f"## {path}\n", f"{_paragraphs(command.help)}\n", f"```\n{path} {usage}\n```\n"]
-    records = [param.get_help_record(ctx) for param in command.get_params(ctx) if param.name != "help"]
-    options = [(f"`{record[0]}`", " ".join(record[1].split())) for record in records if record]
-    if options:
-        parts.append(_table(("Option", "Meaning"), options))
+    parts += filter(None, [_options_of(command)])
     if isinstance(command, Command) and command.prints is not None:
-        parts.append(f"Keys of `-o json`: `{_keys_text(json_keys(command.prints))}`\n")
+        parts.append(f"Keys of `-o json`: `{json_keys(command.prints)}`\n")
     if command.epilog:
         parts.append(f"Example:\n\n```sh\n{textwrap.dedent(command.epilog).strip()}\n```\n")
     return "\n".join(parts)
 
 
+def _options_of(command: click.Command) -> str:
+    ctx = click.Context(command)
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    records = [option.get_help_record(ctx) for option in options]
+    rows = [(f"`{record[0]}`", " ".join(record[1].split())) for record in records if record]
+    return _table(("Option", "Meaning"), rows) if rows else ""
+
+
 def _paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(part.split()) for part in textwrap.dedent(text or "").split("\n\n"))
-
-
-def _keys_text(keys: Any) -> str:
-    if isinstance(keys, list):
-        return f"[{_keys_text(keys[0])}]"
-    if not isinstance(keys, dict):
-        return ""
-    parts = [f"{name}: {_keys_text(inner)}" if inner else name for name, inner in keys.items()]
-    return f"{{{', '.join(parts)}}}"
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -70,6 +70,7 @@ def task() -> None:
 @click.option(
     "--priority",
     type=click.IntRange(-100, 100),
+    metavar="N",
     default=0,
     show_default=True,
     help="Higher goes first among steps that wait for a place.",
