@@ -96,13 +96,16 @@ def test_the_application_is_told_of_what_it_submits_and_no_broken_receiver_hurts
     def broken(_: Event) -> None:
         raise RuntimeError("a receiver of the application is broken")
 
+    def hear(event: Event) -> None:
+        told.append(event)
+
     on("task.created")(broken)
-    on("task.created")(told.append)
+    on("task.created")(hear)
     try:
         task = system.submit("examples/linear", {"a": 1, "b": 0, "c": -4})
     finally:
         off("task.created", broken)
-        off("task.created", told.append)
+        off("task.created", hear)
     assert [(event.name, event.task_id, event.to_state) for event in told] == [
         ("task.created", str(task.id), "in_progress")
     ]
