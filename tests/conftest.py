@@ -37,6 +37,7 @@ REDIS_DATABASES = 16
 MEMORY_NEEDED = 2 * 1024**3
 FOLDER_PREFIX = "tasker-tests-"
 ABANDONED_SECONDS = 60
+LEAVING_SECONDS = 1.0
 
 
 class Cluster(NamedTuple):
@@ -168,7 +169,15 @@ class Databases:
         try:
             yield self._cluster.database(name)
         finally:
+            self._await_nobody(name)
             self._admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+    def _await_nobody(self, name: str) -> None:
+        """Closed connections take a moment to leave; a drop that finds them waits eight times as long."""
+        query = "select count(*) from pg_stat_activity where datname = %s"
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while time.monotonic() < deadline and self._admin.execute(query, [name]).fetchone() != (0,):
+            time.sleep(0.001)
 
     def freeze(self, name: str) -> None:
         """Turn away new connections to `name`: a copy fails while somebody is connected."""

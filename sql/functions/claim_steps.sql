@@ -27,6 +27,7 @@ declare
     v_handlers text[];
     v_tasks uuid[];
     v_open_tasks uuid[];
+    v_won uuid[];
     v_foreign bigint[];
     v_held bigint[];
 begin
@@ -61,8 +62,12 @@ begin
         update tasker.steps s
         set state = 'in_progress', attempt = s.attempt + 1, claim_id = p_claim, worker_id = p_worker,
             enqueued_at = null, republished = 0, given_back = 0, changed_at = v_now
-        where s.id = any (p_ids) and s.state = 'enqueued' and s.claim_id is distinct from p_claim
+        where s.id = any (p_ids) and s.state = 'enqueued'
           and not s.id = any (v_held) and not s.id = any (v_foreign)
+          -- a call that was under way for long may arrive after others have had the step
+          and (
+              select count(*) from tasker.step_attempts where step_id = s.id and claim_id = p_claim
+          ) = 0
         returning s.id, s.task_id, s.attempt
     ),
     attempt as (
@@ -93,6 +98,10 @@ begin
         from back;
     end if;
 
+    -- of the tasks whose steps it won: a doubled message must not fetch 64 contexts for nothing
+    v_won := array(
+        select distinct task_id from tasker.steps
+        where id = any (p_ids) and claim_id = p_claim and state = 'in_progress');
     return json_build_object(
         'steps', tasker.claimed(p_ids, p_claim),
         'contexts', (
@@ -103,7 +112,7 @@ begin
             cross join lateral (
                 select version from tasker.templates where id = t.template_id offset 0
             ) tv
-            where t.id = any (v_tasks)),
+            where t.id = any (v_won)),
         'given_back', v_held || v_foreign,
         'moves', case when p_moves then tasker.moves_since(v_tasks, v_mark, v_now) end);
 end

@@ -29,12 +29,8 @@ declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
     v_handlers text[];
-    v_ids constant bigint[] := array(
-        select distinct (o ->> 'step_id')::bigint from jsonb_array_elements(p_outcomes) o);
-    v_completing constant bigint[] := array(
-        select distinct (o ->> 'step_id')::bigint
-        from jsonb_array_elements(p_outcomes) o
-        where o ->> 'kind' = 'complete');
+    v_ids bigint[];
+    v_completing bigint[];
     v_children bigint[];
     v_moves tasker.step_move[];
     v_refused bigint[] := '{}';
@@ -46,6 +42,10 @@ begin
     if p_moves then
         select last_value into v_mark from tasker.transitions_seq_seq;
     end if;
+    select coalesce(array_agg((o ->> 'step_id')::bigint), '{}'),
+        coalesce(array_agg((o ->> 'step_id')::bigint) filter (where o ->> 'kind' = 'complete'), '{}')
+    into v_ids, v_completing
+    from jsonb_array_elements(p_outcomes) o;
     v_children := tasker.lock_with_children(v_ids, v_completing);
 
     with outcome as materialized (

@@ -60,7 +60,9 @@ class Runner:
                     _log.warning("%s; steps %s are left to be published again", error, ids)
                     return
                 if isinstance(error, WorkerStopped):
+                    # what the old name may have won is about to be taken back, so it must not be told again
                     self._identity.renew()
+                    claim = uuid4()
                 time.sleep(CLAIM_PAUSE_SECONDS)
             else:
                 batch.contexts = reply.contexts
