@@ -63,7 +63,7 @@ def test_the_readme_runs_as_printed_and_the_worker_follows_the_code(shop: Path) 
     assert not (shop / ".tasker" / "dev.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_dev_leaves_no_process_however_it_ends(shop: Path, number: signal.Signals) -> None:
     with tasker(shop, "-A", "shop", "dev") as dev:
         dev.await_output(READY)
@@ -84,6 +84,7 @@ def test_dev_without_an_application_says_that_nothing_runs_steps(
         assert dev.end(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_dev_with_an_application_that_is_not_there_ends(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:

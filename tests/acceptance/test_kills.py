@@ -124,6 +124,7 @@ def test_a_killed_worker_leaves_its_steps_to_another(
         assert_settled(system, tasks)
 
 
+@pytest.mark.slow
 def test_a_worker_started_after_all_were_killed_goes_on(
     databases: Databases, template_database: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ LATE = f"{APPS}.late"
     [
         (CELERY, ["--concurrency", "2", "--loglevel", "INFO"]),
         (CELERY, ["--pool", "threads", "--concurrency", "2"]),
-        (TASKER, ["--pool", "solo"]),
+        pytest.param(TASKER, ["--pool", "solo"], marks=pytest.mark.slow),
     ],
     ids=["celery-prefork", "celery-threads", "tasker-solo"],
 )
@@ -43,13 +43,15 @@ def test_an_application_with_a_celery_app_of_its_own_runs_all_it_has(
         eventually(lambda: sorted(log.read_text().splitlines()) == expected, f"the log says {expected}")
 
 
-def test_a_step_whose_handler_no_worker_has_waits_for_one_that_has_it(system: System) -> None:
-    task = system.tasker.submit(late.news)
-    query = "select given_back from tasker.steps where task_id = %s and name = 'first'"
-    eventually(lambda: system.one(query, task.id) > 0, "the worker without the handler gives the step back")
-    assert "late/news.first" in " ".join(task.why())
+def test_a_step_whose_handler_no_worker_has_waits_for_one_that_has_it(own_system: System) -> None:
+    with own_system.worker(f"{APPS}.ledger", "--pool", "solo") as old:
+        own_system.ready(old)
+        task = own_system.tasker.submit(late.news)
+        query = "select given_back from tasker.steps where task_id = %s and name = 'first'"
+        eventually(lambda: own_system.one(query, task.id) > 0, "the worker without the handler gives it back")
+        assert "late/news.first" in " ".join(task.why())
 
-    with system.worker(LATE, "--concurrency", "1"):
+    with own_system.worker(LATE, "--pool", "solo"):
         assert task.wait(timeout=20).state == "complete"
     assert task.result("second") == "first, second"
 
