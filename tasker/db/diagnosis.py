@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
+
 from tasker.db.queries import fetch
 from tasker.domain.records import (
     BlockingParent,
@@ -84,17 +86,27 @@ def unserved_steps(connection: Connection) -> list[UnservedSteps]:
     return fetch(connection, UnservedSteps, "select * from tasker.unserved_steps()")
 
 
-def invariant_violations(connection: Connection, *, hours: float | None = None) -> list[Violation]:
+def invariant_violations(
+    connection: Connection, *, hours: float | None = None, within_seconds: float | None = None
+) -> list[Violation]:
     """Everything in the database that must not be; [] when it is sound.
 
-    With `hours`, tasks that finished longer ago and rows that belong to no task are left out.
+    With `hours`, tasks that finished longer ago and rows that belong to no task are left out. Raises
+    TimeoutError when it takes longer than `within_seconds`.
     """
-    return fetch(
-        connection,
-        Violation,
-        "select * from tasker.invariant_violations(tasker.clock() - make_interval(secs => %(seconds)s))",
-        {"seconds": None if hours is None else hours * 3600},
-    )
+    try:
+        with connection.transaction():
+            if within_seconds is not None:
+                limit = str(round(within_seconds * 1000))
+                connection.execute("select set_config('statement_timeout', %s, true)", [limit])
+            return fetch(
+                connection,
+                Violation,
+                "select * from tasker.invariant_violations(tasker.clock() - %(age)s * interval '1 hour')",
+                {"age": hours},
+            )
+    except psycopg.errors.QueryCanceled as error:
+        raise TimeoutError(str(error)) from error
 
 
 def seconds_since_coordinator(connection: Connection) -> float | None:

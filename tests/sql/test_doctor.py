@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tasker.orchestration import doctor
 from tasker.orchestration.doctor import Finding, checks
 from tests.sql.actions import stop
 from tests.sql.protocol import Connection, Protocol
@@ -122,3 +123,18 @@ def test_tasks_that_finished_long_ago_are_looked_at_when_asked_for(system: Proto
     assert wrong(system) == []
     found = checks(system.connection, hours=None)
     assert [finding.name for finding in found if not finding.ok] == ["invariants"]
+
+
+def test_a_history_too_long_to_be_checked_is_no_fault(
+    system: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.connection.execute(
+        "insert into tasker.tasks (id, template_id, namespace, name, state, priority, context,"
+        " correlation_id, request_digest, created_at, steps_total, steps_open, steps_active, steps_failed)"
+        " select gen_random_uuid(), template_id, namespace, name, 'paused', 0, '{}',"
+        " id, '', created_at, 2, 2, 1, 0 from tasker.tasks, generate_series(1, 5000)"
+    )
+    monkeypatch.setattr(doctor, "SECONDS_FOR_INVARIANTS", 0.001)
+    finding = next(finding for finding in checks(system.connection) if finding.name == "invariants")
+    assert finding.ok
+    assert finding.text.startswith("not looked at: tasks not finished, or in the last 1 h are too many for")
