@@ -6,6 +6,8 @@
 create table tasker.workers (
     id         integer generated always as identity primary key,
     parent_id  integer,
+    -- drawn by a main process for its life; its rows, when it has to register anew, share it
+    instance   uuid not null,
     kind       text not null check (kind in ('main', 'child', 'coordinator')),
     host       text not null,
     pid        integer not null,

@@ -196,6 +196,7 @@ def register_worker(  # noqa: PLR0917 - the SQL function's own order
     connection: Connection,
     parent: int | None,
     kind: str,
+    instance: UUID,
     host: str,
     pid: int,
     queues: Sequence[str],
@@ -205,9 +206,10 @@ def register_worker(  # noqa: PLR0917 - the SQL function's own order
     return int(
         _call(
             connection,
-            "select tasker.register_worker(%s, %s, %s, %s, %s::text[], %s::text[])",
+            "select tasker.register_worker(%s, %s, %s, %s, %s, %s::text[], %s::text[])",
             parent,
             kind,
+            instance,
             host,
             pid,
             list(queues),
@@ -216,9 +218,9 @@ def register_worker(  # noqa: PLR0917 - the SQL function's own order
     )
 
 
-def find_main(connection: Connection, host: str, pid: int) -> int | None:
+def find_main(connection: Connection, instance: UUID) -> int | None:
     """The live worker id of a main process, None if it is not registered (any more)."""
-    found = _call(connection, "select tasker.find_main(%s, %s)", host, pid)
+    found = _call(connection, "select tasker.find_main(%s)", instance)
     return None if found is None else int(found)
 
 

@@ -39,7 +39,7 @@ class SchemaBehind(TaskerError):
 
 
 class Unreachable(TaskerError):
-    """PostgreSQL or the broker did not answer; nothing was changed by the call that raised it."""
+    """PostgreSQL or the broker did not answer; what was asked may have been done or not."""
 
 
 # --- the caller acts ----------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class StepFailed(TaskerError):
 
 
 class RetryableError(TaskerError):
-    """Raise from a handler to fail this attempt and try again.
+    """Raise from a handler to fail this attempt and try again, while attempts are left.
 
     `retry_after` is in seconds and replaces the policy's delay; None takes the policy's.
     """

@@ -58,7 +58,9 @@ def failed(step: ClaimedStep, error: BaseException, begun: float, ended: float, 
 def describe(error: BaseException, limit_bytes: int) -> dict[str, Any]:
     """The exception as {"type", "message", "traceback"}, within `limit_bytes`, whatever it contains."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    # ours by the name that users import them under
+    module = "tasker" if kind.__module__ == "tasker.domain.errors" else kind.__module__
+    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 - an exception may be broken in any way

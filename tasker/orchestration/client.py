@@ -112,15 +112,16 @@ class Task:
         if step not in found:
             self.refresh()
             raise StepNotFound(f"task {self.id} has no step {step!r}; see `tasker task show {self.id}`")
-        state, error = found[step]["state"], found[step]["error"] or {}
+        state = found[step]["state"]
         if state == StepState.ERROR:
+            error = found[step]["error"] or {"type": found[step]["reason"], "message": "no handler raised it"}
             raise StepFailed(
-                f"step {step} failed: {error.get('type', 'unknown')}: {error.get('message', '')}; "
+                f"step {step} failed: {error['type']}: {error['message']}; "
                 f"`tasker step show {self.id}/{step}` has the attempts",
                 error,
             )
         if state not in SATISFYING:
-            raise StepNotComplete(f"step {step} is {state}; wait for the task first")
+            raise StepNotComplete(f"step {step} is {state}: {self._no_result()}")
         value = found[step]["result"]
         if kind is None or value is None:
             return value
@@ -128,6 +129,13 @@ class Task:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError as wrong:
             raise ValueRefused(f"the result of {step} does not fit {kind}: {wrong}") from None
+
+    def _no_result(self) -> str:
+        if self.refresh().state in TASK_SETTLED:
+            return (
+                f"its task has settled as {self.state}, so it has no result; see `tasker task why {self.id}`"
+            )
+        return "wait for the task first"
 
     def steps(self) -> list[StepRecord]:
         """All steps, in the template's order."""
@@ -160,8 +168,9 @@ class Task:
 class Tasker:
     """An application's way in: submits tasks and finds them again. Threads and forks may share it.
 
-    `settings` are read from flags, environment and file when left out. With `celery`, messages go through
-    that app's broker, and its workers run steps; without, through an app of Tasker's own.
+    `settings` are read from the environment (TASKER_DATABASE_URL, TASKER_BROKER_URL, …) and the settings file
+    when left out. With `celery`, messages go through that app's broker, and its workers run steps; without,
+    through an app of Tasker's own. Raises SettingsError when no broker is named, or two are.
     """
 
     def __init__(self, settings: Settings | None = None, *, celery: broker.Celery | None = None) -> None:
@@ -172,17 +181,17 @@ class Tasker:
 
     @cached_property
     def database(self) -> Database:
-        """The connections of this process. Raises SettingsError when no database is named."""
+        """The connections of this process, for tools. Raises SettingsError when no database is named."""
         return Database(self.settings.require_database_url(), connections=CONNECTIONS)
 
     @cached_property
     def engine(self) -> Engine:
-        """What moves things: for actions beside submit."""
+        """What moves things, for tools: actions beside submit."""
         return Engine(self.database, self._publisher, self.settings)
 
     @cached_property
     def poller(self) -> Poller:
-        """What `Task.wait` waits with."""
+        """What `Task.wait` waits with, for tools."""
         return Poller(self.database)
 
     def submit(

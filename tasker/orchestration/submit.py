@@ -50,7 +50,8 @@ class TaskRequest:
     template: `"namespace/name"`, `"namespace/name@1.0.0"` or a template object. context: JSON object, or what
     the template's context type takes. idempotency_key: the same key of the same template names the same task.
     priority: higher goes first among steps that wait for a place; a step's own is added. run_after: a time
-    with offset, or a delay from now. The rest is kept with the task for people to find it by.
+    with offset, or a delay from now. version: as `@1.0.0` in the name. task_id: made here, so that the same
+    request sent twice is one task. The rest is kept with the task for people to find it by.
     """
 
     template: str | Template

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 3
 
 def broker_checks(app: Celery) -> list[Finding]:
     """How the broker of `app` stands, asked just now. Changes nothing; raises nothing."""
-    address = app.connection_for_write().as_uri()
+    address = _address(app)
     try:
         with app.connection_for_write(transport_options=SOCKET_OPTIONS) as connection:
             connection.ensure_connection(
@@ -73,6 +73,12 @@ def celery_checks(app: Celery) -> Iterator[Finding]:
             "messages that an idle one could take",
             remedy="set it to 1, if your own tasks allow it",
         )
+
+
+def _address(app: Celery) -> str:
+    connection = app.connection_for_write()
+    # kombu shows stars for a password, also where there is none
+    return str(connection.as_uri() if connection.password else connection.as_uri().replace(":**@", ""))
 
 
 def _redis_memory(connection: Any) -> Finding:

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
+from tasker.domain.errors import StepNotFound
 from tasker.domain.values import fresh
 from tasker.worker.fit import fit_to
 
 T = TypeVar("T")
+
+
+def _no_database(ancestor: str) -> Any:
+    raise StepNotFound(f"this StepContext was made by hand: give it the result of {ancestor} in `results`")
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -19,6 +24,7 @@ class StepContext:
     `attempt` is 1 for the first run and grows by one with each failure, not with a lost worker.
     `context` is the task's input and `results` the direct parents' results, as plain JSON; a parent
     that was skipped, or resolved without a result, has None. `config` is the step's, from the template.
+    To call a handler in a test, make one by hand: task_id, step_id, name, attempt and max_attempts suffice.
     """
 
     task_id: str
@@ -29,8 +35,8 @@ class StepContext:
     correlation_id: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     results: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    context_json: dict[str, Any] = field(repr=False)
-    load_result: Callable[[str], Any] = field(repr=False)
+    context_json: dict[str, Any] = field(default_factory=dict, repr=False)
+    load_result: Callable[[str], Any] = field(default=_no_database, repr=False)
     _context: dict[str, Any] | None = field(default=None, init=False, repr=False)
     _log: Any = field(default=None, init=False, repr=False)
 

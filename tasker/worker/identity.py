@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from tasker.db import functions
 from tasker.domain.errors import WorkerStopped
@@ -21,6 +22,7 @@ class Identity:
 
     def __init__(self, database: Database, kind: str, queues: Sequence[str], handlers: Sequence[str]) -> None:
         self.host = socket.gethostname()
+        self.instance = uuid4()
         self.main_pid = os.getpid()
         self._database = database
         self._kind = kind
@@ -55,12 +57,21 @@ class Identity:
         pid = os.getpid()
         if self.is_main:
             return self._database.call(
-                functions.register_worker, None, self._kind, self.host, pid, self._queues, self._handlers
+                functions.register_worker,
+                None,
+                self._kind,
+                self.instance,
+                self.host,
+                pid,
+                self._queues,
+                self._handlers,
             )
-        parent = self._database.call(functions.find_main, self.host, self.main_pid)
+        parent = self._database.call(functions.find_main, self.instance)
         if parent is None:
             raise WorkerStopped(f"the main process {self.main_pid} of this worker is not registered")
-        return self._database.call(functions.register_worker, parent, "child", self.host, pid, (), ())
+        return self._database.call(
+            functions.register_worker, parent, "child", self.instance, self.host, pid, (), ()
+        )
 
     def after_fork(self) -> None:
         """In a new child: a lock another thread of the parent held at the fork would never be freed."""

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -200,6 +201,8 @@ def _in_new_child(**_: Any) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
+    if sys.platform != "linux":
+        return  # there is no such signal: a child outlives its main until its handler ends, and is fenced
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the request
         os.kill(os.getpid(), signal.SIGKILL)

@@ -46,8 +46,8 @@ class TaskTemplate:
     """A versioned graph of steps, declared beside the functions that do their work.
 
     `full_name` is `namespace/name` (without a slash the namespace is `default`), `version` SemVer.
-    `context` is the type of the input, usually a pydantic model: its JSON Schema is enforced at
-    submit, and handlers whose `context` parameter has no annotation get it. The template is checked
+    `context` is the type of the input, usually a pydantic model: what is submitted with this object is
+    validated to it, and handlers whose `context` parameter has no annotation get it. The template is checked
     at first use, so steps may name steps that are declared later.
     """
 

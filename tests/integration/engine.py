@@ -39,7 +39,7 @@ class HandPlayedWorker:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.id = engine.database.call(
-            functions.register_worker, None, "main", "testhost", 1, [QUEUE], [HANDLER]
+            functions.register_worker, None, "main", uuid4(), "testhost", 1, [QUEUE], [HANDLER]
         )
 
     def claim(self, ids: list[int]) -> list[ClaimedStep]:

@@ -213,7 +213,9 @@ class Protocol:
         kind: str = "main",
     ) -> int:
         """A further worker; returns its id."""
-        worker: int = self.call("register_worker", parent, kind, "host", 1, list(queues), list(handlers))
+        worker: int = self.call(
+            "register_worker", parent, kind, uuid4(), "host", 1, list(queues), list(handlers)
+        )
         return worker
 
     @cached_property
