@@ -97,7 +97,9 @@ class World:
         )
         name = f"graph{len(self.tasks)}"
         self.session.store(TemplateDefinition(namespace="tests", name=name, version="1.0.0", steps=steps))
-        requests = [request(name, run_after_ms=delay * 1000 or None) for _ in range(copies)]
+        first = len(self.tasks) + 1
+        ids = [UUID(int=number) for number in range(first, first + copies)]
+        requests = [request(name, id=task, run_after_ms=delay * 1000 or None) for task in ids]
         reply = self.session.submit_all(requests, joined=joined)
         assert self.session.submit_all(requests, joined=joined)["publish"] == reply["publish"]
         self.tasks += [UUID(task["id"]) for task in reply["tasks"]]
@@ -167,8 +169,10 @@ class World:
         refused = sorted({attempt.step_id for attempt, _ in outcomes if not self.is_current(attempt)})
         report = Report([outcome(*it) for it in outcomes], worker, uuid4(), keep, refused)
         first = self.send(report, keep)
+        rows = self.rows()
         for step, kind in current.items():
             ended = self.running.pop(step).attempt
+            assert rows[step]["state"] == state_after(ended, kind)
             if kind == "complete":
                 self.results[step] = result_of(ended)
         self.begin(self.attempts_of(first, report.claim_id), worker)
@@ -244,7 +248,7 @@ class World:
         """resolve_steps; running handlers of these steps are fenced off."""
         event = "resolve" if results is None else "complete_by_hand"
         moved = self.operate(steps, event, lambda: actions.resolve(self.session, *steps, results=results))
-        self.fence(moved)
+        self.fence(sorted(moved))
         self.results |= {step: (results or {}).get(step) for step in moved}
 
     def retry(self, steps: Sequence[int]) -> None:
@@ -291,7 +295,8 @@ class World:
             "  where e.child_id = s.id) as parents_open"
             " from tasker.steps s join tasker.tasks t on t.id = s.task_id"
             " join tasker.queues q on q.name = s.queue"
-            " join tasker.template_steps ts on ts.template_id = s.template_id and ts.ordinal = s.ordinal",
+            " join tasker.template_steps ts on ts.template_id = s.template_id and ts.ordinal = s.ordinal"
+            " order by s.id",
             [sorted(SATISFYING)],
         )
         return {row["id"]: row for row in found}
@@ -349,6 +354,14 @@ def may_win(row: Row, worker: Worker) -> bool:
         and row["queue_paused_at"] is None
         and row["handler"] in worker.handlers
     )
+
+
+def state_after(attempt: Attempt, kind: str) -> str:
+    """The state of a step whose attempt ended so."""
+    if kind == "complete":
+        return kind
+    spent = attempt.row["failures"] + 1 >= attempt.row["max_attempts"]
+    return "error" if spent or kind == "permanent" else "waiting_for_retry"
 
 
 def result_of(attempt: Attempt) -> object:
