@@ -39,7 +39,7 @@ class Command(_WithExample):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if error.option_name in BEFORE_THE_COMMAND:
-                whole, _, own = ctx.command_path.partition(" ")
+                whole, own = program_and_command(ctx)
                 hint = f"{error.option_name} goes before the command: {whole} {error.option_name} … {own}"
                 raise click.UsageError(hint, ctx) from None
             raise
@@ -59,6 +59,12 @@ class Group(_WithExample, click.Group):
         rows = [(name, command.get_short_help_str(limit=100)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def program_and_command(ctx: click.Context) -> tuple[str, str]:
+    """The program (`tasker`, `celery`), and the words of the command below it."""
+    program = ctx.find_root().info_name or ""
+    return program, ctx.command_path.removeprefix(program).strip()
 
 
 class LateCommand(click.Command):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tasker.cli.commands import program_and_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -46,9 +48,7 @@ class Invocation:
         """The database, for commands that only read it. Raises SettingsError when none is named."""
         from tasker.db.engine import Database
 
-        url = self.settings.require_database_url()
-        self.log_to_people()
-        return Database(url, connections=1, name="tasker cli")
+        return Database(self.settings.require_database_url(), connections=1, name="tasker cli")
 
     @cached_property
     def client(self) -> Tasker:
@@ -92,7 +92,7 @@ class Invocation:
     def _module_named(self) -> str:
         if self.settings.app:
             return self.settings.app
-        whole, _, own = click.get_current_context().command_path.partition(" ")
+        whole, own = program_and_command(click.get_current_context())
         raise click.UsageError(
             f"{own} needs the module with your templates and handlers: {whole} -A MODULE {own}"
             " (or set TASKER_APP)"

@@ -17,6 +17,7 @@ NOTHING = "-"
 GAP = "  "
 FREE_TEXT = {"AFTER", "ERROR", "RESULT OR ERROR", "TAGS", "VALUE"}
 """Columns that are folded where a terminal is too narrow."""
+FREE_TEXT_WIDTH = 24
 
 
 class Look(NamedTuple):
@@ -113,19 +114,24 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        # what somebody may want to copy is worth a line that is too long
-        folds = column in FREE_TEXT
-        table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ignore")
-    for row in rows:
-        table.add_row(
-            *(
-                Text.from_ansi(state_text(text)) if column == "STATE" else Text(text)
-                for column, text in zip(columns, row, strict=True)
-            )
-        )
-    Console(width=max(shutil.get_terminal_size().columns, 40)).print(table)
+    shown = [
+        [
+            Text.from_ansi(state_text(text)) if name == "STATE" else Text(text)
+            for name, text in zip(columns, row, strict=True)
+        ]
+        for row in rows
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, len(GAP), 0, 0))
+    needed = 0
+    for name, *texts in zip(columns, *shown, strict=True):
+        # what somebody may want to copy is never cut: it is worth a line that is too long
+        folds = name in FREE_TEXT
+        width = max(len(name), *(len(text) for text in texts))
+        needed += len(GAP) + (min(width, FREE_TEXT_WIDTH) if folds else width)
+        table.add_column(name, no_wrap=not folds, overflow="fold", min_width=0 if folds else width)
+    for cells in shown:
+        table.add_row(*cells)
+    Console(width=max(needed, shutil.get_terminal_size().columns)).print(table)
 
 
 def shows(sign: str) -> bool:
