@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tasker import TaskTemplate
 
@@ -21,7 +21,7 @@ SALES = Path(__file__).with_name("sales.csv")
 class Period(BaseModel):
     """The calendar year to report."""
 
-    year: int
+    year: int = Field(examples=[2025])
 
 
 class Sale(BaseModel):

@@ -17,7 +17,7 @@ class Order(BaseModel):
     """Goods by their number in the shop. `line_drops` makes the bank's first answer get lost."""
 
     order_id: int
-    goods: dict[str, PositiveInt] = Field(min_length=1)
+    goods: dict[str, PositiveInt] = Field(min_length=1, examples=[{"lamp": 2}])
     line_drops: bool = False
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tasker.dev.bound import bind
@@ -33,18 +34,25 @@ def run(parent: int, report_to: int, arguments: Sequence[str]) -> None:
 def _load(report_to: int) -> None:
     """Load the module that TASKER_APP names before the command does, and tell the parent what came with it.
 
-    A module that fails is not imported again for the command: what it had registered would be in the way.
+    Templates that were edited get a version of their own. A module that fails is not imported again for the
+    command: what it had registered would be in the way.
     """
     from tasker.cli.failures import report
+    from tasker.cli.output import note
+    from tasker.db.engine import Database
     from tasker.dev.reload import NOTHING, loaded
+    from tasker.dev.versions import number_edited
     from tasker.domain.errors import SettingsError
     from tasker.settings import load_settings
     from tasker.worker.application import import_application
 
     failure: Exception | None = None
     try:
-        app = load_settings().app
-        import_application(str(app))
+        settings = load_settings()
+        import_application(str(settings.app))
+        with closing(Database(settings.require_database_url(), connections=1)) as database:
+            for line in number_edited(database):
+                note(line)
         found = loaded()
     except SettingsError as error:
         failure, found = error, NOTHING  # no change of a file helps

@@ -80,6 +80,11 @@ class Registry:
                 f"{present.location}; and {template.location}"
             )
 
+    def exchange_template(self, template: Template, other: Template) -> None:
+        """Put `other`, which has the same name and another version, in the place of a template."""
+        now = [other if each is template else each for each in self._templates.values()]
+        self._templates = {(each.full_name, each.version): each for each in now}
+
     def template(self, full_name: str, version: str) -> Template | None:
         """The template of this name and version, if this process has it."""
         return self._templates.get((full_name, version))

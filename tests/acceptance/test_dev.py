@@ -15,6 +15,11 @@ from tests.acceptance.commands import run, tasker
 from tests.acceptance.system import ROOT, eventually
 
 READY = "worker is ready"
+SHIP = """
+@fulfilment.step
+def ship(charge: dict) -> str:
+    return "shipped"
+"""
 
 
 def readme_file(name: str) -> str:
@@ -48,15 +53,17 @@ def test_the_readme_runs_as_printed_and_the_worker_follows_the_code(shop: Path) 
         assert found["payment"].endswith("/charge")
 
         (printed,) = re.findall(r"^    (.* task submit .*)$", dev.output(), re.MULTILINE)
-        assert run(shop, *shlex.split(printed)).returncode == 0
+        assert "ship" not in run(shop, *shlex.split(printed)).stdout
 
         code = shop / "shop.py"
         right = code.read_text()
         code.write_text(f"{right}\nthis is not Python\n")
         dev.await_output("it starts again when a file changes")
-        code.write_text(right.replace('"amount": context.amount', '"amount": 2 * context.amount'))
+        code.write_text(right.replace("context.amount}", "2 * context.amount}") + SHIP)
+        dev.await_output("it is 1.0.0+dev.1")
         dev.await_output(READY, times=2)
         assert submit(shop)["amount"] == "19.00"
+        assert re.search(r"ship +complete", run(shop, *shlex.split(printed)).stdout)
 
         assert dev.end(signal.SIGINT) == 0
         assert dev.output().endswith("stopped\n")
