@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from tasker import Task
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from tasker import Task, TaskNotFound
 from tasker.events.catalogue import Event
 from tasker.events.signals import off, on
 from tests.acceptance.apps import late
 from tests.acceptance.system import APPS, System, Worker, eventually
+from workers import EXAMPLES
 
 TASKER = ("tasker",)
 CELERY = ("celery",)
@@ -112,3 +120,26 @@ def test_the_application_is_told_of_what_it_submits_and_no_broken_receiver_hurts
         ("task.created", str(task.id), "in_progress")
     ]
     assert task.wait(timeout=20).result("solutions") == [-2, 2]
+
+
+@contextmanager
+def committed(system: System, kind: str) -> Iterator[Any]:
+    """A connection whose transaction is committed at the end of the block."""
+    if kind == "psycopg":
+        with psycopg.connect(system.database_url) as connection:
+            yield connection
+    else:
+        url = system.database_url.replace("postgresql:", "postgresql+psycopg:")
+        with Session(sa.create_engine(url, poolclass=sa.NullPool)) as session, session.begin():
+            yield session
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "session"])
+def test_a_task_submitted_inside_a_transaction_runs_after_its_commit(system: System, kind: str) -> None:
+    example = EXAMPLES["diamond"]
+    with committed(system, kind) as connection:
+        task = system.tasker.submit(example.template, example.context, connection=connection)
+        with pytest.raises(TaskNotFound):
+            task.wait(timeout=0)
+    assert task.wait(timeout=20).state == "complete"
+    assert example.found(task) == example.expected()
