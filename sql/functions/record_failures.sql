@@ -21,31 +21,35 @@ begin
         where kind = 'failure'
         order by step_id, attempt
     ),
+    -- materialized, and updated by place: joined by key, a plan may look up the whole batch for each row
+    own as materialized (
+        select ctid as place, template_id, ordinal, id, attempt, claim_id, failures
+        from tasker.steps
+        where id = any (v_failing) and state = 'in_progress'
+    ),
     decided as materialized (
-        select s.id, s.attempt, o.error, o.started_ms_ago,
+        select own.place, o.error, o.started_ms_ago,
             p_now + coalesce(o.retry_after_ms * interval '1 millisecond',
-                tasker.retry_delay(ts.retry, s.failures + 1)) as due,
+                tasker.retry_delay(ts.retry, own.failures + 1)) as due,
             case
-                when coalesce(o.permanent, false) or s.failures + 1 >= ts.max_attempts then 'error'
+                when coalesce(o.permanent, false) or own.failures + 1 >= ts.max_attempts then 'error'
                 else 'waiting_for_retry'
             end as state
-        from tasker.steps s
-        join outcome o on o.step_id = s.id
+        from own
+        join outcome o on o.step_id = own.id and o.attempt = own.attempt and o.claim_id = own.claim_id
         cross join lateral (
             select retry, max_attempts
             from tasker.template_steps
-            where template_id = s.template_id and ordinal = s.ordinal
+            where template_id = own.template_id and ordinal = own.ordinal
             offset 0
         ) ts
-        where s.id = any (v_failing) and s.state = 'in_progress'
-          and s.attempt = o.attempt and s.claim_id = o.claim_id
     ),
     moved as (
         update tasker.steps s
         set state = d.state, failures = s.failures + 1, changed_at = p_now,
             run_after = case when d.state = 'waiting_for_retry' then d.due end
         from decided d
-        where s.id = any (v_failing) and s.id = d.id
+        where s.ctid = d.place
         returning s.id, s.task_id, s.attempt, s.state, d.error, d.started_ms_ago
     ),
     attempt as (
@@ -54,14 +58,14 @@ begin
             outcome = case when m.state = 'error' then 'error' else 'retry' end,
             started_at = greatest(a.claimed_at, p_now - m.started_ms_ago * interval '1 millisecond')
         from (
-            select moved.state, moved.error, moved.started_ms_ago, own.place
+            select moved.state, moved.error, moved.started_ms_ago, open.place
             from moved
             cross join lateral (
                 select ctid as place
                 from tasker.step_attempts
                 where step_id = moved.id and attempt = moved.attempt
                 offset 0
-            ) own
+            ) open
             offset 0
         ) m
         where a.ctid = m.place
