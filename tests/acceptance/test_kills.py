@@ -13,7 +13,7 @@ import pytest
 
 from tasker import Task
 from tasker.dev.redis import start_redis
-from tests.acceptance.system import APPS, System, Worker, eventually
+from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Worker, eventually
 from tests.conftest import Databases, redis_client_of
 
 LEDGER = f"{APPS}.ledger"
@@ -27,7 +27,7 @@ def system_with_own_redis(databases: Databases, template_database: str, folder: 
     with (
         databases.make(template_database) as database_url,
         start_redis(folder / "redis", durable=False) as broker_url,
-        System(database_url, broker_url, folder) as system,
+        System(database_url, broker_url, folder, RECOVERY_THRESHOLDS) as system,
     ):
         yield system
 

@@ -9,7 +9,7 @@ import pytest
 
 from tasker import StepFailed
 from tasker.settings import Settings
-from tests.acceptance.system import THRESHOLDS, System
+from tests.acceptance.system import RECOVERY_THRESHOLDS, System
 from workers import EXAMPLES
 
 SERVERS = ("TASKER_DATABASE_URL", "TASKER_BROKER_URL")
@@ -60,9 +60,9 @@ def test_a_step_that_fails_twice_delays_its_task_and_changes_nothing(
     task = system.submit(pattern.template, {**example.context, "trouble": trouble}).wait(timeout=20)
     assert task.state == "complete"
     assert example.found(task) == example.expected()
-    attempts = system.attempts(task.id)
-    assert attempts.pop(pattern.troubled) == 3
-    assert set(attempts.values()) == {1}
+    failures = system.failures(task.id)
+    assert failures.pop(pattern.troubled) == 2
+    assert set(failures.values()) == {0}
 
 
 @every_pattern
@@ -90,5 +90,5 @@ def test_a_step_that_fails_for_good_stops_its_descendants_only_until_retried(
 
 
 def test_the_lowered_thresholds_name_the_defaults_they_stand_for() -> None:
-    defaults = {name: Settings.model_fields[name].default for name in THRESHOLDS}
-    assert {name: default for name, (_, default) in THRESHOLDS.items()} == defaults
+    defaults = {name: Settings.model_fields[name].default for name in RECOVERY_THRESHOLDS}
+    assert {name: default for name, (_, default) in RECOVERY_THRESHOLDS.items()} == defaults
