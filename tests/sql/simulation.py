@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+from tasker.domain.retry import Retry
 from tasker.domain.states import ACTIVE, SATISFYING, STEP_MOVES, TASK_MOVES, TASK_SETTLED, allowed
 from tasker.domain.templates import StepDefinition, TemplateDefinition
 from tests.sql import actions
 from tests.sql.protocol import (
     HANDLER,
     QUEUE,
-    THREE_ATTEMPTS,
     Attempt,
     Protocol,
     Reply,
@@ -32,6 +32,8 @@ RARE = "rare"
 
 SLOW = "slow"
 """A second queue; every worker serves both."""
+
+TWO_ATTEMPTS = Retry(max_attempts=2, backoff="exponential", base_seconds=1, jitter="none")
 
 STARTED = ("in_progress", "paused", "error")
 
@@ -51,6 +53,15 @@ class Running(NamedTuple):
 
     attempt: Attempt
     worker: Worker
+
+
+class Claim(NamedTuple):
+    """A claim that was called, and the steps it won."""
+
+    steps: Sequence[int]
+    worker: Worker
+    id: UUID
+    won: set[int]
 
 
 class Report(NamedTuple):
@@ -76,6 +87,7 @@ class World:
         self.running: dict[int, Running] = {}
         self.fenced: list[Attempt] = []
         self.results: dict[int, object] = {}
+        self.claims: list[Claim] = []
         self.reports: list[Report] = []
         session.expect(**{HANDLER: 1, RARE: 1})
         self.start_worker((HANDLER, RARE))
@@ -91,7 +103,7 @@ class World:
                 depends_on=tuple(f"s{parent}" for parent in sorted(needed)),
                 handler=RARE if number % 7 == 3 else HANDLER,
                 queue=SLOW if number % 5 == 2 else None,
-                retry=THREE_ATTEMPTS,
+                retry=TWO_ATTEMPTS,
             )
             for number, needed in enumerate(parents)
         )
@@ -140,14 +152,21 @@ class World:
 
     def deliver(self, steps: Sequence[int], worker: Worker) -> None:
         """A live worker claims steps; the reply is lost once, so it calls again."""
+        claim = Claim(steps, worker, uuid4(), set())
+        self.claims.append(claim)
+        self.claim(claim)
+        self.claim(claim)
+
+    def claim(self, claim: Claim) -> None:
+        """Call claim_steps: it wins what it may and has not won before; the answer is all that it holds."""
         rows = self.rows()
-        wins = {step for step in steps if may_win(rows[step], worker)}
-        claim_id = uuid4()
-        won = self.session.claim(*steps, worker=worker.id, claim_id=claim_id)
-        assert set(won.ids) == wins
-        again = self.session.claim(*steps, worker=worker.id, claim_id=claim_id)
-        assert again.reply["steps"] == won.reply["steps"]
-        self.begin(won.attempts.values(), worker)
+        wins = {step for step in claim.steps if may_win(rows[step], claim.worker)} - claim.won
+        claim.won.update(wins)
+        won = self.session.claim(*claim.steps, worker=claim.worker.id, claim_id=claim.id)
+        self.begin([won.attempts[step] for step in sorted(wins)], claim.worker)
+        assert won.attempts == {
+            step: held.attempt for step, held in self.running.items() if held.attempt.claim_id == claim.id
+        }
 
     def begin(self, attempts: Iterable[Attempt], worker: Worker) -> None:
         """The attempts are this worker's; each has the accepted results of its parents."""
@@ -217,6 +236,13 @@ class World:
             reply = self.session.release(won)
             assert self.session.release(won) == reply
             self.hand_out(reply)
+
+    def release_late(self, attempts: Sequence[Attempt]) -> None:
+        """Somebody gives back what was taken from him, which moves nothing."""
+        moves = self.session.row("select count(*) from tasker.transitions")
+        for attempt in attempts:
+            self.hand_out(self.session.release(Won({"steps": [attempt.row]}, attempt.claim_id)))
+        assert self.session.row("select count(*) from tasker.transitions") == moves
 
     def stop(self, worker: Worker) -> None:
         """A worker dies, or is thought dead, and another starts in its place."""

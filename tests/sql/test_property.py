@@ -23,6 +23,8 @@ SHARES = {
     "recover": 3,
     "lose": 2,
     "republish": 3,
+    "claim_again": 2,
+    "release_late": 1,
     "finish_late": 2,
     "finish_again": 2,
     "hold": 3,
@@ -139,6 +141,10 @@ class Move:
             for step in steps:
                 self.world.messages.remove(step)
 
+    def claim_again(self) -> None:
+        for claim in self.some([it for it in self.world.claims if it.worker in self.world.workers], 1):
+            self.world.claim(claim)
+
     def finish(self) -> None:
         for worker in self.some(sorted({held.worker for held in self.world.running.values()}), 1):
             own = [held.attempt for held in self.world.running.values() if held.worker == worker]
@@ -162,6 +168,9 @@ class Move:
 
     def release(self) -> None:
         self.world.release(self.some(list(self.world.running), 4))
+
+    def release_late(self) -> None:
+        self.world.release_late(self.some(self.world.fenced, 2))
 
     def stop(self) -> None:
         busy = sorted({held.worker for held in self.world.running.values()} & set(self.world.workers))
