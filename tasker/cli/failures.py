@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parents[1]
 INSUFFICIENT_PRIVILEGE = "42501"
-INVALID_AUTHORIZATION = "28"
-"""The first two digits of PostgreSQL's SQLSTATEs for a refused login."""
+"""PostgreSQL's SQLSTATE. A refused login has none: it cannot be told from a server that is away."""
 
 
 class ExitCode(IntEnum):
@@ -41,8 +40,8 @@ MEANINGS = {
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.NOT_FOUND: "no such task, step or template",
     ExitCode.CONFLICT: "its state, or what is stored already, does not allow it",
-    ExitCode.NOT_ALLOWED: "PostgreSQL does not let this user in, or not do this",
-    ExitCode.UNREACHABLE: "PostgreSQL or the broker does not answer",
+    ExitCode.NOT_ALLOWED: "the database's user may not do this",
+    ExitCode.UNREACHABLE: "PostgreSQL or the broker does not answer, or refuses the login",
     ExitCode.TASK_FAILED: "waited for a task that ended in error",
     ExitCode.TASK_CANCELLED: "waited for a task that was cancelled",
     ExitCode.TIMED_OUT: "waited too long; the task goes on",
@@ -107,8 +106,7 @@ def _lines(error: BaseException) -> Iterator[str]:
 
 def _unforeseen(error: BaseException) -> str:
     """An exception nobody meant to raise: of the application that `-A` imports, or of Tasker."""
-    state = getattr(error, "sqlstate", None)
-    if state is not None and _is_refusal(error):
+    if _is_refusal(error):
         return f"{str(error).strip()}; the database's owner can grant it, see `tasker db sql`"
     frames = traceback.extract_tb(error.__traceback__)
     of_the_application = [frame for frame in frames if _is_application(Path(frame.filename))]
@@ -121,8 +119,7 @@ def _is_application(file: Path) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    state = getattr(error, "sqlstate", None) or ""
-    return state == INSUFFICIENT_PRIVILEGE or state.startswith(INVALID_AUTHORIZATION)
+    return getattr(error, "sqlstate", None) == INSUFFICIENT_PRIVILEGE
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -11,6 +11,7 @@ import psycopg
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from tasker.db.migrate import libpq_url
 from tasker.domain.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int = 4, name: str = "tasker") -> None:
-        self.url = url
+        self.url = libpq_url(url)
         self._name = name
         self._connections = connections
         self._pool: QueuePool | None = None

@@ -86,6 +86,11 @@ def test_a_user_that_may_not_do_this_is_told_so_by_the_exit_code(
         connection.execute("drop role clerk")
 
 
+def test_a_database_url_as_sqlalchemy_writes_it_is_understood(run: Run, database_url: str) -> None:
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    assert run("task", "list", TASKER_DATABASE_URL=url).code == 0
+
+
 def test_a_mistake_in_the_application_is_shown_where_it_is(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "shop.py", "import os\nos.nothing\n")
     ended = run("-A", "shop", "template", "register")
