@@ -60,9 +60,8 @@ def _run_workers(app: str, command: list[str], variables: Mapping[str, str]) -> 
             if not loaded["files"]:
                 worker.ended(STOP_SECONDS)  # it says why before it ends
                 raise SettingsError(f"the worker of {app} did not start")
-            if loaded["templates"] and not described:
-                described = True
-                _describe(loaded["templates"])
+            if not described:
+                described = _describe(loaded["templates"])
             changed = _await_change(worker, Watch(loaded["files"]), app)
             _say(f"{', '.join(file.name for file in changed)} changed; the worker of {app} starts anew")
         finally:
@@ -97,8 +96,10 @@ def _run_coordinator(variables: Mapping[str, str]) -> None:
         coordinator.stop()
 
 
-def _describe(templates: Mapping[str, str]) -> None:
-    """Say how to submit from another terminal."""
+def _describe(templates: Mapping[str, str]) -> bool:
+    """Say how to submit from another terminal; False when there is nothing to submit yet."""
+    if not templates:
+        return False
     name, context = next(iter(templates.items()))
     others = ", ".join(list(templates)[1:])
     program = _program()
@@ -110,6 +111,7 @@ def _describe(templates: Mapping[str, str]) -> None:
         + (f"\nOther templates: {others}\n" if others else "")
         + "\nCtrl-C ends everything."
     )
+    return True
 
 
 def _program() -> str:

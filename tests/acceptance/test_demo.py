@@ -10,7 +10,8 @@ import pytest
 
 from tasker.dev.demo import Run, judge
 from tests.acceptance.commands import run, tasker
-from tests.acceptance.system import System
+from tests.acceptance.system import System, eventually
+from tests.conftest import Connection
 from workers import EXAMPLES
 
 STEPS = {name: len(example.template.definition.steps) for name, example in EXAMPLES.items()}
@@ -60,3 +61,15 @@ def test_a_demo_that_is_interrupted_leaves_no_process(tmp_path: Path, number: si
     with tasker(tmp_path, "demo") as demo:
         demo.await_output("running 7 examples")
         assert demo.end(number) == (-number if number == signal.SIGKILL else 130)
+
+
+@pytest.mark.slow
+def test_the_demo_runs_on_configured_servers_and_leaves_its_tasks_there(
+    tmp_path: Path, database_url: str, redis_url: str, connection: Connection
+) -> None:
+    servers = {"TASKER_DATABASE_URL": database_url, "TASKER_BROKER_URL": redis_url}
+    with tasker(tmp_path, "demo", **servers) as demo:
+        eventually(lambda: demo.process.poll() is not None, "the demo ends")
+        assert demo.process.returncode == 0, demo.output()
+    found = connection.execute("select state, count(*) from tasker.tasks group by 1").fetchall()
+    assert found == [("complete", 7)]
