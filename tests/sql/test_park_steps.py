@@ -12,8 +12,8 @@ from tests.sql.protocol import QUEUE, Protocol, published
 def give_up(session: Protocol) -> list[int]:
     """Publish again what nobody claims until republish_steps gives it up; returns what it gives up."""
     for _ in range(6):
-        session.pass_time(6)
-        beat(session, session.worker, received={QUEUE: session.now})
+        session.pass_time(200)
+        beat(session, session.worker, free=1, received={QUEUE: session.now})
         reply = republish(session)
     unclaimable: list[int] = reply["unclaimable"]
     return unclaimable

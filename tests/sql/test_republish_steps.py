@@ -155,18 +155,42 @@ def test_a_pass_publishes_no_more_of_a_queue_than_its_limit_oldest_first(protoco
     assert published(republish(protocol, limit=2)) == sorted(steps["a"][2:] + steps["b"][2:])
 
 
+def test_each_publication_waits_twice_as_long_for_the_next(protocol: Protocol) -> None:
+    protocol.register("a")
+    step = protocol.steps(protocol.submit())["a"]
+    for seconds in (5, 10, 20, 40, 80):
+        protocol.pass_time(seconds)
+        hear(protocol)
+        assert republish(protocol)["moved"] == 0
+        protocol.pass_time(0.1)
+        hear(protocol)
+        assert published(republish(protocol)) == [step]
+
+
 def test_a_step_that_five_publications_did_not_get_claimed_is_unclaimable(protocol: Protocol) -> None:
     protocol.register("a")
     step = protocol.steps(protocol.submit())["a"]
     for _ in range(5):
-        protocol.pass_time(6)
-        hear(protocol)
+        protocol.pass_time(200)
+        hear(protocol, free=1)
         assert published(republish(protocol)) == [step]
-    protocol.pass_time(6)
-    hear(protocol)
+    protocol.pass_time(200)
+    hear(protocol, free=1)
     reply = republish(protocol)
     assert (reply["moved"], reply["unclaimable"], reply["publish"]) == (0, [step], [])
     assert protocol.step(step)["state"] == "enqueued"
+
+
+def test_while_all_workers_are_busy_a_message_may_wait_in_one_and_no_step_is_given_up(
+    protocol: Protocol,
+) -> None:
+    protocol.register("a")
+    step = protocol.steps(protocol.submit())["a"]
+    for _ in range(8):
+        protocol.pass_time(3600)
+        hear(protocol, free=0)
+        reply = republish(protocol)
+        assert (published(reply), reply["unclaimable"]) == ([step], [])
 
 
 @pytest.mark.parametrize("how", ["claim and release", "claim and loss"])
