@@ -37,6 +37,8 @@ TWO_ATTEMPTS = Retry(max_attempts=2, backoff="exponential", base_seconds=1, jitt
 
 STARTED = ("in_progress", "paused", "error")
 
+MAX_LOSSES = 2
+
 ROUNDS = 200
 """More than any graph of 30 steps needs to come to rest."""
 
@@ -134,11 +136,11 @@ class World:
             self.messages.remove(step)
             self.lost.add(step)
 
-    def republish(self) -> None:
+    def republish(self, seconds: float) -> None:
         """Idle workers hear nothing from their queues, and a coordinator looks for lost messages."""
         for worker in self.workers:
             actions.beat(self.session, worker.id, free=1)
-        self.session.pass_time(6)
+        self.session.pass_time(seconds)
         reply = actions.republish(self.session)
         self.hand_out(reply)
         actions.park(self.session, *reply["unclaimable"])
@@ -254,8 +256,14 @@ class World:
     def recover(self) -> None:
         """A coordinator takes back what dead workers held."""
         lost = [step for step, held in self.running.items() if held.worker in self.dead]
-        reply = actions.recover(self.session)
+        before = self.rows()
+        reply = actions.recover(self.session, max_losses=MAX_LOSSES)
         assert reply["moved"] == len(lost)
+        after = self.rows()
+        for step in lost:
+            losses = before[step]["losses"] + before[step]["alone"]
+            assert (after[step]["losses"], after[step]["alone"]) == (losses, True)
+            assert (after[step]["state"] == "error") == (losses >= MAX_LOSSES)
         self.fence(lost)
         self.hand_out(reply)
 
@@ -315,8 +323,8 @@ class World:
     def rows(self) -> dict[int, Row]:
         """All steps by id, with what decides who may move them."""
         found = self.session.rows(
-            "select s.id, s.state, s.attempt, s.claim_id, s.parents_left, t.state as task_state, ts.handler,"
-            " q.paused_at as queue_paused_at, (select count(*) from tasker.step_edges e"
+            "select s.id, s.state, s.attempt, s.claim_id, s.losses, s.alone, s.parents_left, ts.handler,"
+            " t.state as task_state, q.paused_at as queue_paused_at, (select count(*) from tasker.step_edges e"
             "  join tasker.steps p on p.id = e.parent_id and not p.state = any (%s)"
             "  where e.child_id = s.id) as parents_open"
             " from tasker.steps s join tasker.tasks t on t.id = s.task_id"
@@ -363,7 +371,7 @@ class World:
             self.deliver(self.messages, able)
             self.messages.clear()
             if not self.running:
-                self.republish()
+                self.republish(200)
             if not ACTIVE.intersection(row["state"] for row in self.rows().values()):
                 break
         self.check()

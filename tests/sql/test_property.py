@@ -182,7 +182,7 @@ class Move:
         self.world.lose(self.some(self.world.messages, 4))
 
     def republish(self) -> None:
-        self.world.republish()
+        self.world.republish(self.chance.choice([6, 200]))
 
     def recover(self) -> None:
         self.world.recover()
