@@ -324,7 +324,8 @@ class World:
         """All steps by id, with what decides who may move them."""
         found = self.session.rows(
             "select s.id, s.state, s.attempt, s.claim_id, s.losses, s.alone, s.parents_left, ts.handler,"
-            " t.state as task_state, q.paused_at as queue_paused_at, (select count(*) from tasker.step_edges e"
+            " t.state as task_state, q.paused_at as queue_paused_at,"
+            " (select count(*) from tasker.step_edges e"
             "  join tasker.steps p on p.id = e.parent_id and not p.state = any (%s)"
             "  where e.child_id = s.id) as parents_open"
             " from tasker.steps s join tasker.tasks t on t.id = s.task_id"
