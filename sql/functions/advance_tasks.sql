@@ -38,10 +38,12 @@ begin
     for v_fewer, v_group in
         select n, array_agg(id)
         from (
-            select child_id as id, count(*)::integer as n
-            from tasker.step_edges
-            where parent_id = any (v_satisfied)
-            group by child_id
+            select e.child_id as id, count(*)::integer as n
+            from unnest(v_satisfied) parent (id)
+            cross join lateral (
+                select child_id from tasker.step_edges where parent_id = parent.id offset 0
+            ) e
+            group by e.child_id
         ) children
         group by n
     loop
@@ -62,7 +64,10 @@ begin
                     when s.queue = any (v_held_queues) or s.task_id = any (v_held_tasks) then null
                     else p_enqueued_at
                 end,
-                changed_at = p_now
+                changed_at = case
+                    when s.state <> 'pending' or s.parents_left > v_fewer then s.changed_at
+                    else p_now
+                end
             where s.id = any (v_group)
             returning s.id, s.task_id, s.state, s.parents_left
         ),

@@ -18,7 +18,12 @@ begin
     where id = any (array(select task_id from tasker.steps where id = any (p_steps)))
     order by id
     for no key update;
-    v_children := array(select distinct child_id from tasker.step_edges where parent_id = any (p_parents));
+    v_children := array(
+        select distinct e.child_id
+        from unnest(p_parents) parent (id)
+        cross join lateral (
+            select child_id from tasker.step_edges where parent_id = parent.id offset 0
+        ) e);
     perform 1 from tasker.steps where id = any (p_steps || v_children) order by id for no key update;
     return v_children;
 end

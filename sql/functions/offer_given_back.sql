@@ -9,8 +9,7 @@ as $$
 begin
     update tasker.steps s
     set ready_at = case when g.served then p_now end,
-        run_after = case when not g.served then p_now + interval '5 seconds' end,
-        changed_at = p_now
+        run_after = case when not g.served then p_now + interval '5 seconds' end
     from (
         select given.id, tasker.served(given.queue, ts.handler) as served
         from tasker.steps given
