@@ -196,6 +196,11 @@ class World:
             assert rows[step]["state"] == state_after(ended, kind)
             if kind == "complete":
                 self.results[step] = result_of(ended)
+        for kept in first["kept"]:
+            assert keep is not None
+            assert (kept["queue"], rows[kept["id"]]["alone"]) == (keep["queue"], False)
+            assert kept["handler"] in worker.handlers
+        assert len(first["kept"]) <= (keep or {"max": 0})["max"]
         self.begin(self.attempts_of(first, report.claim_id), worker)
         self.hand_out(first)
         assert self.send(report, keep) == first

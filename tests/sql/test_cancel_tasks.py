@@ -125,6 +125,7 @@ def test_a_task_that_is_not_final_may_be_cancelled(protocol: Protocol, state: st
     assert protocol.task(task)["state"] == state
     assert cancel(protocol, task)["moved"] == [str(task)]
     assert protocol.counters(task) == ("cancelled", 0, 0, 0)
+    assert protocol.task(task)["run_after"] is None
     protocol.pass_time(60)
     assert protocol.due()["moved"] == 0
 

@@ -245,6 +245,8 @@ def test_the_claim_of_a_child_that_registered_while_its_main_was_stopped_is_foun
         orphan = child.register_worker(parent=main, kind="child")
         assert child.claim(a, worker=orphan).ids == [a]
     assert published(recover(coordinator)) == [a]
+    with child.refused("TK001"):
+        child.claim(a, worker=orphan)
 
 
 def test_a_repeat_recovers_nothing_and_a_repeated_claim_of_the_dead_is_refused(
