@@ -123,7 +123,10 @@ begin
             steps_active = s.active,
             steps_failed = s.failed,
             state = s.to_state,
-            finished_at = case when s.to_state in ('complete', 'error') then p_now end
+            finished_at = case
+                when s.to_state = s.from_state then t.finished_at
+                when s.to_state in ('complete', 'error') then p_now
+            end
         from settled s
         where t.id = any (v_tasks) and t.id = s.id
     )

@@ -110,8 +110,10 @@ def test_skipping_a_step_behind_what_failed_leaves_the_task_in_error(protocol: P
     task = protocol.submit()
     a, b = protocol.steps(task).values()
     protocol.fail(a, permanent=True)
+    protocol.pass_time(3600)
     assert skip(protocol, b)["publish"] == []
     assert protocol.counters(task) == ("error", 1, 0, 1)
+    assert protocol.task(task)["finished_at"] == START
     retry(protocol, a)
     protocol.complete(a)
     assert protocol.counters(task) == ("complete", 0, 0, 0)
