@@ -49,7 +49,9 @@ format: setup ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup ## paths, links and generated parts of the documentation
+docs: setup ## draw the generated parts of the documentation anew, then check paths and links
+	$(BIN)/python .ci/pages.py
+	$(BIN)/python -m tasker.cli.reference
 	$(BIN)/python -m pytest -q tests/unit/test_docs.py
 
 lock: ## constraints.txt from pyproject.toml (not after `setup`, which needs the very pins this renews)

@@ -82,8 +82,9 @@ def connected(app: Celery, settings: Settings) -> Celery:
         return app
     if named not in {None, own, os.environ.get("CELERY_BROKER_URL")}:
         raise SettingsError(
-            "TASKER_BROKER_URL names another broker than the Celery app, and workers of one do not see the "
-            "messages of the other; unset it, or give the app that broker"
+            "the Celery app has another broker than TASKER_BROKER_URL names (`tasker dev` names its own "
+            "Redis), and workers of one do not see the messages of the other; give the app no broker, or set "
+            "TASKER_BROKER_URL to the app's"
         )
     return app
 

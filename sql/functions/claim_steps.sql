@@ -3,8 +3,9 @@
 -- p_claim: fresh uuid of this call, repeated unchanged when the call is retried; with state and attempt it
 -- fences every later report. A claim id wins a step once: a step it won and gave back stays given back.
 -- Not won and given back: steps of a paused task or queue become `ready`; steps whose handler this worker
--- lacks become `ready` with a time at which they are offered again, doubling from 1 to 32 s.
--- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id", "template", "version"}}, "given_back", "moves"}.
+-- lacks become `ready` with a time at which they are offered again: 1 s, 2 s, then 4 s each time.
+-- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id", "template", "version"}},
+-- "given_back", "moves"}.
 -- A stopped worker is refused with TK001.
 --
 -- Locks: the steps by id; tasks and queues are read without locks (an operator who cancels locks the
@@ -86,7 +87,7 @@ begin
                 end,
                 run_after = case
                     when s.id = any (v_foreign)
-                    then v_now + power(2, least(s.given_back, 5)) * interval '1 second'
+                    then v_now + power(2, least(s.given_back, 2)) * interval '1 second'
                 end,
                 given_back = s.given_back + (s.id = any (v_foreign))::integer
             where s.id = any (v_held || v_foreign) and s.state = 'enqueued'

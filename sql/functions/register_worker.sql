@@ -1,6 +1,7 @@
 -- A process that will execute steps, or coordinate, announces itself; returns its worker id. A child names
 -- its main as p_parent and inherits its queues and handlers; p_instance is what the main process drew for its
--- life. Locks: the rows of new queues by name, the new worker. A repeat makes another worker, which never beats and is stopped as silent.
+-- life. Locks: the rows of new queues by name, the new worker. A repeat makes
+-- another worker, which never beats and is stopped as silent.
 create or replace function tasker.register_worker(
     p_parent integer, p_kind text, p_instance uuid, p_host text, p_pid integer, p_queues text[],
     p_handlers text[])

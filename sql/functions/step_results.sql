@@ -1,6 +1,6 @@
--- State, result and last recorded error of named steps of one task as {name: {"state", "result", "error", "reason"}}:
--- for whoever waits for a task, and for a handler that asks for a distant ancestor. `reason` says why a step
--- is in error that no handler failed: its workers died, nobody could claim it. Reads only.
+-- State, result and last recorded error of named steps of one task, as {name: {"state", "result", "error",
+-- "reason"}}, for whoever waits for a task, and for a handler that asks for a distant ancestor. `reason` says
+-- why a step is in error that no handler failed: its workers died, nobody could claim it. Reads only.
 create or replace function tasker.step_results(p_task uuid, p_names text[])
 returns json
 language plpgsql

@@ -11,7 +11,8 @@
 --
 -- Locks: the new rows, by key, so that sets which share keys cannot deadlock; a concurrent submit of the
 -- same id or key waits on the unique index until this one ends. A repeat with the same ids inserts nothing
--- and returns the same tasks and, once more, what is to be published for them. Safe in any isolation level: it acts on nothing that others may be changing.
+-- and returns the same tasks and, once more, what is to be published for them. Safe in any isolation level:
+-- it acts on nothing that others may be changing.
 create or replace function tasker.submit_tasks(p_requests jsonb, p_joined boolean, p_moves boolean)
 returns json
 language plpgsql

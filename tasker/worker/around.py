@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tasker.domain.errors import TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from tasker.worker.context import StepContext
 
-    Around = Callable[[StepContext], Generator[None, Any, Any]]
+    Around = Callable[[StepContext], Iterator[None]]
 
 F = TypeVar("F", bound="Around")
 
