@@ -28,7 +28,8 @@ def around_step(function: F) -> F:
     raised at the `yield` too; it cannot be swallowed there, only replaced by another exception.
     Registering a function again does nothing. Returns the function unchanged.
     """
-    if not inspect.isgeneratorfunction(function):
+    given: object = function
+    if not inspect.isgeneratorfunction(given):
         raise TemplateError(f"@around_step takes a generator function that yields once, not {function!r}")
     if function not in _arounds:
         _arounds.append(function)

@@ -76,7 +76,6 @@ class History:
 
     def play(self, connection: Connection) -> None:
         """Let it happen, in a transaction that is rolled back; raises what goes wrong."""
-        connection.rollback()
         try:
             world = World(Protocol(connection))
             graph = random_graph(chance_of(self.seed), self.size)
@@ -228,6 +227,7 @@ class Move:
 
 def walk(connection: Connection, *, histories: int, turns: int) -> None:
     """Play histories that are always the same; the first that goes wrong is shown in its smallest form."""
+    connection.autocommit = False
     for seed in range(histories):
         history = History.random(seed, turns)
         if goes_wrong(history, connection):
@@ -236,10 +236,10 @@ def walk(connection: Connection, *, histories: int, turns: int) -> None:
             smallest.play(connection)
 
 
-def test_random_histories_are_sound_and_come_to_rest(session: Connection) -> None:
-    walk(session, histories=25, turns=60)
+def test_random_histories_are_sound_and_come_to_rest(connection: Connection) -> None:
+    walk(connection, histories=25, turns=60)
 
 
 @pytest.mark.slow
-def test_many_long_random_histories_are_sound_and_come_to_rest(session: Connection) -> None:
-    walk(session, histories=400, turns=200)
+def test_many_long_random_histories_are_sound_and_come_to_rest(connection: Connection) -> None:
+    walk(connection, histories=400, turns=200)
