@@ -37,6 +37,12 @@ SHARES = {
 }
 """How often each action is taken: tasks get somewhere before they are disturbed."""
 
+FORGET = """
+    truncate tasker.templates, tasker.template_steps, tasker.template_edges, tasker.tasks, tasker.steps,
+        tasker.step_edges, tasker.step_attempts, tasker.transitions, tasker.workers, tasker.queues,
+        tasker.handlers, tasker.coordinator_loops
+"""
+
 KINDS = {"complete": 6, "retry": 2, "permanent": 1}
 KEEPS = (keep(), keep(), keep(budget_ms=1), keep(queue=SLOW), keep(most=2), None)
 
@@ -75,17 +81,15 @@ class History:
         )
 
     def play(self, connection: Connection) -> None:
-        """Let it happen, in a transaction that is rolled back; raises what goes wrong."""
-        try:
-            world = World(Protocol(connection))
-            graph = random_graph(chance_of(self.seed), self.size)
-            world.submit(graph, self.copies, delay=0, joined=False)
-            for number, (action, seed) in enumerate(self.turns):
-                getattr(Move(world, chance_of(seed), graph), action)()
-                world.check(by_the_product=number % 5 == 0)
-            world.come_to_rest()
-        finally:
-            connection.rollback()
+        """Let it happen in an empty database; raises what goes wrong."""
+        connection.execute(FORGET)
+        world = World(Protocol(connection))
+        graph = random_graph(chance_of(self.seed), self.size)
+        world.submit(graph, self.copies, delay=0, joined=False)
+        for number, (action, seed) in enumerate(self.turns):
+            getattr(Move(world, chance_of(seed), graph), action)()
+            world.check(by_the_product=number % 5 == 0)
+        world.come_to_rest()
 
     def shrunk(self, connection: Connection) -> History:
         """A smaller history that goes wrong too: fewer turns and steps, in passes while that helps."""
@@ -227,7 +231,6 @@ class Move:
 
 def walk(connection: Connection, *, histories: int, turns: int) -> None:
     """Play histories that are always the same; the first that goes wrong is shown in its smallest form."""
-    connection.autocommit = False
     for seed in range(histories):
         history = History.random(seed, turns)
         if goes_wrong(history, connection):
