@@ -39,7 +39,7 @@ BATCH = 1.5
 FEW = 5
 """Pages more that a call may touch whatever it does."""
 
-RUNNING = 300
+RUNNING = 1500
 """Pages that hold what runs now, in tests without a vacuum."""
 
 ALONE = False
