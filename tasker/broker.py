@@ -15,6 +15,7 @@ from uuid import uuid4
 from celery import Celery as Celery  # noqa: PLC0414 - the type of what `Tasker` is given
 
 from tasker.domain.errors import SettingsError
+from tasker.domain.forks import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -145,20 +146,18 @@ class Publisher:
         self._app = app
         self._budget_ms = settings.batch_budget_ms
         self._max_steps = settings.batch_max_steps
-        self._pid = 0
         self._pending: deque[tuple[Sequence[Group], str]]
         self._changed: threading.Condition
         self._thread: threading.Thread | None
         self._connection: Connection | None
         self._producer: Producer | None
-        self._reset()
+        self.after_fork()
+        forget_after_fork(self)
 
     def publish(self, groups: Sequence[Group], at: str) -> None:
         """Send these steps soon; returns at once. `at` is the database's time of their publication."""
         if not groups:
             return
-        if self._pid != os.getpid():
-            self._reset()
         with self._changed:
             self._pending.append((groups, at))
             if self._thread is None:
@@ -169,14 +168,11 @@ class Publisher:
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything is sent or given up; False when that took more than `timeout` seconds."""
-        if self._pid != os.getpid():
-            return True
         with self._changed:
             return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
 
-    def _reset(self) -> None:
-        # after a fork the thread and the socket are the parent's
-        self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """In a child: the thread, the socket and what is still to be sent are the parent's."""
         self._pending = deque()
         self._changed = threading.Condition()
         self._sending = False

@@ -1,6 +1,6 @@
 -- Steps a worker gave back because it lacks their handler (`ready` with a due time): those whose handler a
--- live worker of their queue has by now are handed to the dispatch loop, the others are looked at again in
--- 5 s without a trace in the log. Caller holds the steps' locks. A repeat finds none due.
+-- live worker of their queue has by now are handed to the dispatch loop, the others are looked at again
+-- without a trace in the log, after 5 s at first and later each minute. Caller holds the steps' locks. A repeat finds none due.
 create or replace function tasker.offer_given_back(p_steps bigint[], p_now timestamptz)
 returns void
 language plpgsql
@@ -9,7 +9,10 @@ as $$
 begin
     update tasker.steps s
     set ready_at = case when g.served then p_now end,
-        run_after = case when not g.served then p_now + interval '5 seconds' end
+        run_after = case
+            when not g.served
+            then p_now + greatest(interval '5 seconds', least(interval '1 minute', p_now - s.changed_at))
+        end
     from (
         select given.id, tasker.served(given.queue, ts.handler) as served
         from tasker.steps given

@@ -1,7 +1,7 @@
 -- Marks the children of a main stopped whose processes are gone: a main sees that within half a second,
--- long before anybody misses a beat. p_live_pids: process ids that still exist. Returns the ids stopped.
+-- long before anybody misses a beat. p_gone_pids: process ids that no longer exist. Returns the ids stopped.
 -- Locks: rows by id. A repeat stops nobody twice.
-create or replace function tasker.stop_children(p_main integer, p_live_pids integer[])
+create or replace function tasker.stop_children(p_main integer, p_gone_pids integer[])
 returns integer[]
 language plpgsql
 volatile
@@ -11,7 +11,7 @@ begin
         array(
             select id
             from tasker.workers
-            where parent_id = p_main and stopped_at is null and not pid = any (p_live_pids)),
+            where parent_id = p_main and stopped_at is null and pid = any (p_gone_pids)),
         null,
         'process_gone');
 end

@@ -8,6 +8,10 @@ as $$
 declare
     v_now constant timestamptz := tasker.clock();
 begin
+    -- read first: an insert that finds the row not due would still lock it, and write for that
+    if exists (select 1 from tasker.coordinator_loops where name = p_loop and due_at > v_now) then
+        return false;
+    end if;
     insert into tasker.coordinator_loops as l (name, due_at, ran_at, ran_by)
     values (p_loop, v_now + p_every, v_now, p_worker)
     on conflict (name) do update

@@ -61,8 +61,12 @@ class Invocation:
 
         self.settings.require_database_url()
         self.log_to_people()
-        named = self._module or self._celery or (self.settings.app and not self.settings.broker_url)
-        return Tasker(self.settings, celery=self.app if named else None)
+        return Tasker(self.settings, celery=self.app if self.names_an_application else None)
+
+    @property
+    def names_an_application(self) -> bool:
+        """Whether messages go through the application's broker: `-A` says so, or nothing else names one."""
+        return bool(self._module or self._celery or (self.settings.app and not self.settings.broker_url))
 
     @cached_property
     def app(self) -> Any:

@@ -106,4 +106,5 @@ def coordinator(invocation: Invocation, *, log_level: str | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # in a thread of its own: this one may hold the event's lock just now
         signal.signal(number, lambda *_: threading.Thread(target=stopped.set).start())
-    run_coordinator(invocation.settings, stopped)
+    app = invocation.app if invocation.names_an_application else None
+    run_coordinator(invocation.settings, stopped, app)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from tasker.db.migrate import libpq_url
-from tasker.domain.errors import Unreachable
+from tasker.domain.errors import SettingsError, Unreachable
+from tasker.domain.forks import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,14 @@ RETRYABLE = ("40P01", "40001", "55P03")
 """Deadlock, serialisation failure, lock not available: normal, and gone when the whole call is repeated."""
 TRIES = 6
 POOL_WAIT_SECONDS = 30
+WATCHED_CONNECTION = {
+    "connect_timeout": 4,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""libpq parameters: a connection that a network swallowed is noticed within half a minute."""
 
 
 class Database:
@@ -34,29 +44,50 @@ class Database:
     Every function of the schema is one statement, so one call is one transaction and one round trip.
     """
 
-    def __init__(self, url: str, *, connections: int = 4, name: str = "tasker") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 4,
+        name: str = "tasker",
+        statement_timeout_seconds: float | None = None,
+    ) -> None:
+        """Nothing is opened yet. Raises SettingsError for what is no PostgreSQL URL."""
         self.url = libpq_url(url)
-        self._name = name
+        try:
+            conninfo_to_dict(self.url)
+        except psycopg.ProgrammingError:
+            # libpq's own words would quote the URL, password included
+            raise SettingsError(
+                "the database URL is none that libpq reads; one is postgresql://user:password@host/name, "
+                "with the special characters of its password percent-encoded"
+            ) from None
         self._connections = connections
+        self._parameters: dict[str, Any] = {"application_name": name} | WATCHED_CONNECTION
+        if statement_timeout_seconds is not None:
+            milliseconds = round(1000 * statement_timeout_seconds)
+            self._parameters["options"] = f"-c statement_timeout={milliseconds}"
         self._pool: QueuePool | None = None
-        self._pid = 0
+        self._lock = threading.Lock()
+        forget_after_fork(self)
 
     def call(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of `db.functions` or `db.queries`.
 
         Repeated whole after a deadlock or a lost connection, which every one of them allows. Raises
-        Unreachable when PostgreSQL does not answer.
+        Unreachable when PostgreSQL does not answer, or for now cannot do it (out of time, memory or disk,
+        read-only after a failover).
         """
         for attempt in range(1, TRIES + 1):
             connection = self._connect()
             try:
                 return function(connection.driver_connection, *args, **kwargs)
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
                 lost = connection.driver_connection is None or connection.driver_connection.closed
                 if lost:
                     connection.invalidate()
                 if attempt == TRIES or not (lost or error.sqlstate in RETRYABLE):
-                    raise _unreachable(error) if lost else error from error
+                    raise _unreachable(error) from error
             finally:
                 connection.close()
             time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - jitter
@@ -64,25 +95,19 @@ class Database:
 
     def close(self) -> None:
         """Close this process's idle connections; a later call opens new ones."""
-        if self._pool is not None and self._pid == os.getpid():
-            self._pool.dispose()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.dispose()
+
+    def after_fork(self) -> None:
+        """In a child: the inherited pool is dropped, never closed, since its sockets are the parent's."""
         self._pool = None
+        self._lock = threading.Lock()
 
     def _connect(self) -> Any:
-        if self._pid != os.getpid():
-            # a pool inherited by fork is dropped, never closed: its sockets belong to the parent
-            self._pid = os.getpid()
-            self._pool = None
-        if self._pool is None:
-            self._pool = QueuePool(
-                self._open,
-                pool_size=self._connections,
-                max_overflow=0,
-                timeout=POOL_WAIT_SECONDS,
-                reset_on_return=None,
-            )
         try:
-            return self._pool.connect()
+            return self._opened_pool().connect()
         except psycopg.OperationalError as error:
             raise _unreachable(error) from error
         except PoolTimeout as error:
@@ -91,10 +116,20 @@ class Database:
                 f"{POOL_WAIT_SECONDS} s"
             ) from error
 
+    def _opened_pool(self) -> QueuePool:
+        with self._lock:
+            if self._pool is None:
+                self._pool = QueuePool(
+                    self._open,
+                    pool_size=self._connections,
+                    max_overflow=0,
+                    timeout=POOL_WAIT_SECONDS,
+                    reset_on_return=None,
+                )
+            return self._pool
+
     def _open(self) -> Any:
-        return psycopg.connect(
-            self.url, autocommit=True, prepare_threshold=0, application_name=self._name, connect_timeout=5
-        )
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=0, **self._parameters)
 
 
 def _unreachable(error: psycopg.Error) -> Unreachable:

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from tasker.domain import errors
 from tasker.domain.replies import ClaimedStep, Claims, Finished, Moved, Submitted, SubmittedTask
@@ -32,7 +33,8 @@ _SCHEMA_MISSING = {"3F000", "42883", "42P01"}
 
 def _call(connection: Connection, query: str, *arguments: Any) -> Any:
     try:
-        return connection.execute(query, arguments).fetchone()[0]  # type: ignore[index]
+        with connection.cursor(row_factory=tuple_row) as cursor:  # whatever the caller's connection makes
+            return cursor.execute(query, arguments).fetchone()[0]  # type: ignore[index]
     except psycopg.Error as error:
         translated = translate(error)
         if translated is None:
@@ -246,9 +248,9 @@ def stop_workers(
     )
 
 
-def stop_children(connection: Connection, worker: int, live_pids: Sequence[int]) -> list[int]:
+def stop_children(connection: Connection, worker: int, gone_pids: Sequence[int]) -> list[int]:
     """Mark the children of a main stopped whose processes are gone."""
-    return list(_call(connection, "select tasker.stop_children(%s, %s::int[])", worker, list(live_pids)))
+    return list(_call(connection, "select tasker.stop_children(%s, %s::int[])", worker, list(gone_pids)))
 
 
 def live_workers(connection: Connection) -> dict[int, int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+LONGEST_RETRY_AFTER_SECONDS = 366 * 24 * 3600
 
 
 class TaskerError(Exception):
@@ -95,11 +98,16 @@ class StepFailed(TaskerError):
 class RetryableError(TaskerError):
     """Raise from a handler to fail this attempt and try again, while attempts are left.
 
-    `retry_after` is in seconds and replaces the policy's delay; None takes the policy's.
+    `retry_after` (seconds, or a timedelta) replaces the policy's delay; None takes the policy's. Raises
+    ValueError when it is no length of time.
     """
 
-    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
-        self.retry_after = retry_after
+    def __init__(self, message: str = "", retry_after: float | timedelta | None = None) -> None:
+        if isinstance(retry_after, timedelta):
+            retry_after = retry_after.total_seconds()
+        if retry_after is not None and not 0 <= float(retry_after) <= LONGEST_RETRY_AFTER_SECONDS:
+            raise ValueError(f"retry_after takes seconds from 0 to a year, not {retry_after!r}")
+        self.retry_after = None if retry_after is None else float(retry_after)
         super().__init__(message)
 
 

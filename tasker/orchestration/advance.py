@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tasker.db import functions
-from tasker.domain.errors import Rejected, Unreachable
-from tasker.domain.outcomes import describe
+from tasker.domain.errors import Rejected
+from tasker.orchestration.patience import until_answered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tasker.domain.outcomes import Outcome
-    from tasker.domain.replies import ClaimedStep
+    from tasker.domain.replies import ClaimedStep, Finished
     from tasker.orchestration.engine import Engine
-
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -35,24 +32,19 @@ def finish(
     Raises WorkerStopped when `keep` is given and this worker was taken for dead; nothing is recorded then.
     """
     claim = uuid4()
-    pause = FIRST_PAUSE_SECONDS
-    while True:
+
+    def record() -> Finished:
         now = time.monotonic()
         text = f"[{','.join(outcome.to_json(now) for outcome in outcomes)}]"
-        try:
-            reply = engine.run(functions.finish_steps, text, worker, claim, keep)
-        except Unreachable as error:
-            _log.warning("%s; %d finished steps are held until it is back", error, len(outcomes))
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        except Rejected as error:
-            return _finish_apart(engine, outcomes, worker, keep, error)
-        else:
-            if reply.refused:
-                _log.warning(
-                    "outcomes of steps %s came too late: their attempts had been ended", reply.refused
-                )
-            return reply.kept
+        return engine.run(functions.finish_steps, text, worker, claim, keep)
+
+    try:
+        reply = until_answered(record, f"{len(outcomes)} finished steps are held")
+    except Rejected as error:
+        return _finish_apart(engine, outcomes, worker, keep, error)
+    if reply.refused:
+        _log.warning("outcomes of steps %s came too late: their attempts had been ended", reply.refused)
+    return reply.kept
 
 
 def _finish_apart(
@@ -68,8 +60,8 @@ def _finish_apart(
         kept = finish(engine, outcomes[:half], worker, None)
         return kept + finish(engine, outcomes[half:], worker, keep)
     (outcome,) = outcomes
-    if outcome.error is not None and outcome.permanent:
+    refusal = {"type": "tasker.Rejected", "message": str(error)}
+    if outcome.error == refusal:  # not even this can be stored, so nothing the handler did is at fault
         raise error
     _log.error("step %s of task %s: %s", outcome.step.name, outcome.step.task_id, error)
-    refused = describe(error, engine.settings.error_max_bytes)
-    return finish(engine, [replace(outcome, result=None, error=refused, permanent=True)], worker, keep)
+    return finish(engine, [replace(outcome, result=None, error=refusal, permanent=True)], worker, keep)

@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from tasker import broker
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.domain.errors import (
+    PermanentError,
     StepFailed,
     StepNotComplete,
     StepNotFound,
@@ -22,6 +21,7 @@ from tasker.domain.errors import (
     ValueRefused,
     WaitTimeout,
 )
+from tasker.domain.fit import fit_to
 from tasker.domain.loading import refuse_while_loading
 from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState
 from tasker.orchestration import operate
@@ -123,12 +123,11 @@ class Task:
         if state not in SATISFYING:
             raise StepNotComplete(f"step {step} is {state}: {self._no_result()}")
         value = found[step]["result"]
-        if kind is None or value is None:
-            return value
+        fit = None if kind is None or value is None else fit_to(kind, f"the result of {step}", from_json=True)
         try:
-            return TypeAdapter(kind).validate_python(value)
-        except ValidationError as wrong:
-            raise ValueRefused(f"the result of {step} does not fit {kind}: {wrong}") from None
+            return value if fit is None else fit(value)
+        except PermanentError as wrong:
+            raise ValueRefused(str(wrong)) from None
 
     def _no_result(self) -> str:
         if self.refresh().state in TASK_SETTLED:

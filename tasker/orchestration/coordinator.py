@@ -27,7 +27,8 @@ class Coordinator:
     def __init__(self, engine: Engine, worker: Callable[[], int | None]) -> None:
         self._engine = engine
         self._worker = worker
-        self._watch = SilentWorkers(engine.settings.silence_seconds)
+        silence, period = engine.settings.silence_seconds, engine.settings.recovery_seconds
+        self._watch = SilentWorkers(silence, max(silence / 2, 3 * period))
         self.passes: tuple[Callable[[], float], ...] = (
             self.start_due,
             self.recover_lost,

@@ -23,16 +23,20 @@ class SilentWorkers:
     """One observer's own watch over the beats of workers.
 
     A worker is silent when unbroken, successful looks over `silence_seconds` have all seen the same beat.
-    A failed look starts the watch anew, so an outage of the database declares nobody dead.
+    A look that failed, or came `longest_gap_seconds` after the one before, starts the watch anew, so neither
+    an outage of the database nor a pause of the observer declares anybody dead.
     """
 
-    def __init__(self, silence_seconds: float) -> None:
+    def __init__(self, silence_seconds: float, longest_gap_seconds: float) -> None:
         self._silence = silence_seconds
+        self._longest_gap = longest_gap_seconds
         self._seen: dict[int, tuple[int, float]] = {}
+        self._looked_at = 0.0
 
     def look(self, beats: dict[int, int], now: float) -> dict[int, int]:
-        """Note all beats at `now` (monotonic seconds); the silent workers and their beats."""
-        before = self._seen
+        """Note all beats as of `now`, when the look began (monotonic seconds); the silent workers' beats."""
+        before = self._seen if now - self._looked_at <= self._longest_gap else {}
+        self._looked_at = now
         self._seen = {
             worker: before[worker] if before.get(worker, (None,))[0] == count else (count, now)
             for worker, count in beats.items()
@@ -48,8 +52,9 @@ class SilentWorkers:
 
 def recover(engine: Engine, watch: SilentWorkers) -> int:
     """Stop the workers found silent and take back the steps of all stopped ones; how many steps."""
+    began = time.monotonic()
     try:
-        silent = watch.look(engine.database.call(functions.live_workers), time.monotonic())
+        silent = watch.look(engine.database.call(functions.live_workers), began)
     except Unreachable:
         watch.forget()
         raise

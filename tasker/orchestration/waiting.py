@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from tasker.db import functions
 from tasker.domain.errors import TaskerError, TaskNotFound
+from tasker.domain.forks import forget_after_fork
 from tasker.domain.states import TASK_SETTLED
 
 if TYPE_CHECKING:
@@ -31,20 +31,18 @@ class Poller:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pid = 0
         self._waited: dict[UUID, int]
         self._settled: dict[UUID, str | TaskerError]
         self._changed: threading.Condition
         self._thread: threading.Thread | None
-        self._reset()
+        self.after_fork()
+        forget_after_fork(self)
 
     def wait(self, task: UUID, timeout: float | None) -> str | None:
         """The state in which `task` settled, None when that took more than `timeout` seconds.
 
         Raises TaskNotFound, and what reading the database raises.
         """
-        if self._pid != os.getpid():
-            self._reset()
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._waited[task] = self._waited.get(task, 0) + 1
@@ -69,9 +67,8 @@ class Poller:
             raise found
         return found
 
-    def _reset(self) -> None:
-        # after a fork the thread is the parent's
-        self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """In a child: the thread and those who wait are the parent's."""
         self._waited, self._settled = {}, {}
         self._interval = SHORTEST_SECONDS
         self._changed = threading.Condition()

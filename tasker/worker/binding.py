@@ -11,18 +11,18 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import TemplateError
+from tasker.domain.fit import fit_to
 from tasker.domain.templates import RESERVED_STEP_NAMES
 from tasker.domain.values import fresh
 from tasker.domain.wording import did_you_mean
-from tasker.worker.fit import fit_to
 from tasker.worker.handler import Handler, annotation, parameters, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from tasker.domain.fit import Fit
     from tasker.domain.templates import StepDefinition
     from tasker.worker.context import StepContext
-    from tasker.worker.fit import Fit
 
 
 _UNBOUND = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

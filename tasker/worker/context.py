@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from tasker.domain.errors import StepNotFound
+from tasker.domain.fit import fit_to
 from tasker.domain.values import fresh
-from tasker.worker.fit import fit_to
 
 T = TypeVar("T")
 

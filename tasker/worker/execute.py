@@ -10,6 +10,8 @@ from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from billiard.common import terminate_handler_fired
+
 from tasker.db import functions
 from tasker.domain.errors import PermanentError, StepNotComplete, StepNotFound
 from tasker.domain.outcomes import Outcome, failed
@@ -39,11 +41,16 @@ class Executor:
         self._loops = threading.local()
 
     def execute(self, step: ClaimedStep, task: Mapping[str, Any]) -> Outcome:
-        """Run a claimed step of `task` (its context, correlation id, template and version). Never raises."""
+        """Run a claimed step of `task` (its context, correlation id, template and version).
+
+        Raises only when this process is told to end: the attempt is then nobody's failure.
+        """
         begun = time.monotonic()
         try:
             text = self._call(step, task)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+        except BaseException as error:
+            if terminate_handler_fired():
+                raise
             return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
         return Outcome(step, begun, time.monotonic(), result=text)
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from tasker.db import functions
 from tasker.domain.errors import WorkerStopped
+from tasker.domain.forks import forget_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,9 @@ class Identity:
         self._kind = kind
         self._queues = queues
         self._handlers = handlers
-        self._ids: dict[int, int] = {}
+        self._id: int | None = None
         self._lock = threading.Lock()
+        forget_after_fork(self)
 
     @property
     def is_main(self) -> bool:
@@ -41,17 +43,19 @@ class Identity:
 
         Raises WorkerStopped in a child whose main is not registered at the moment.
         """
-        found = self._ids.get(os.getpid())
-        if found is not None:
-            return found
         with self._lock:
-            if os.getpid() not in self._ids:
-                self._ids[os.getpid()] = self._register()
-            return self._ids[os.getpid()]
+            if self._id is None:
+                self._id = self._register()
+            return self._id
 
-    def renew(self) -> None:
-        """Forget the id, since its row was stopped; the next call of `worker` registers anew."""
-        self._ids.pop(os.getpid(), None)
+    def renew(self, stopped: int) -> None:
+        """Forget `stopped`, whose row was stopped; the next call of `worker` registers anew.
+
+        Nothing happens when another thread has done so already.
+        """
+        with self._lock:
+            if self._id == stopped:
+                self._id = None
 
     def _register(self) -> int:
         pid = os.getpid()
@@ -74,5 +78,6 @@ class Identity:
         )
 
     def after_fork(self) -> None:
-        """In a new child: a lock another thread of the parent held at the fork would never be freed."""
+        """In a new child: the id is the parent's, and a lock held at the fork would never be freed."""
+        self._id = None
         self._lock = threading.Lock()

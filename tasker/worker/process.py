@@ -39,6 +39,7 @@ POOLS = ("prefork", "threads", "solo")
 CONNECTIONS = 4
 """Of each process that runs handlers: one for each handler thread in turn, the watchdog and the loops."""
 PR_SET_PDEATHSIG = 1
+BEAT_TIMEOUT_SECONDS = 4
 
 _log = logging.getLogger(__name__)
 _running: WorkerProcess | None = None
@@ -107,7 +108,9 @@ class WorkerProcess:
         self._database = Database(
             url, connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0)
         )
-        self._beats = Database(url, connections=1, name="tasker heartbeat")
+        self._beats = Database(
+            url, connections=1, name="tasker heartbeat", statement_timeout_seconds=BEAT_TIMEOUT_SECONDS
+        )
         self._engine = Engine(self._database, Publisher(worker.app, settings), settings)
         self._stopped = threading.Event()
         self._received: dict[str, str] = {}
@@ -135,7 +138,6 @@ class WorkerProcess:
     def in_new_child(self) -> None:
         """In a prefork child: die with the main process, and take over none of its locks."""
         _die_with_parent(self.identity.main_pid)
-        self.identity.after_fork()
         self.runner = Runner(self._engine, self.identity)
 
     def _note_received(self, request: Any, **_: Any) -> None:
@@ -149,9 +151,10 @@ class WorkerProcess:
             received, self._received = self._received, {}
             free = max(0, self._worker.concurrency - len(state.reserved_requests))
             try:
-                if not self._beats.call(functions.beat_worker, self.identity.worker(), free, received):
+                worker = self.identity.worker()
+                if not self._beats.call(functions.beat_worker, worker, free, received):
                     _log.warning("this worker was taken for dead; it registers anew")
-                    self.identity.renew()
+                    self.identity.renew(worker)
                     self.identity.worker()
             except Unreachable as error:
                 _log.warning("heartbeat: %s", error)
@@ -166,7 +169,7 @@ class WorkerProcess:
             live = {process.pid for process in pool._pool if _exists(process.pid)}  # noqa: SLF001
             if known - live:
                 try:
-                    self._beats.call(functions.stop_children, self.identity.worker(), sorted(live))
+                    self._beats.call(functions.stop_children, self.identity.worker(), sorted(known - live))
                     take_back(self._engine)
                 except Exception:  # noqa: BLE001 - the next look tries again
                     _log.exception("taking back the steps of children %s failed", known - live)

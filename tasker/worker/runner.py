@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tasker.db import functions
-from tasker.domain.errors import Unreachable, WorkerStopped
+from tasker.domain.errors import WorkerStopped
 from tasker.orchestration.advance import finish
+from tasker.orchestration.patience import until_answered
 from tasker.worker.batch import Batch
 from tasker.worker.execute import Executor
 from tasker.worker.watchdog import Watchdog
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from tasker.orchestration.engine import Engine
     from tasker.worker.identity import Identity
 
-CLAIM_PATIENCE_SECONDS = 30.0
-CLAIM_PAUSE_SECONDS = 0.2
-
-_log = logging.getLogger(__name__)
+REGISTER_PAUSE_SECONDS = 0.2
+NOBODY = 0
+"""The worker of a call that keeps nothing."""
 
 
 class Runner:
@@ -40,30 +40,36 @@ class Runner:
         self._watchdog = Watchdog(engine.database, self._look)
 
     def run(self, ids: Sequence[int], queue: str) -> None:
-        """Run those steps of one message that can be won, and what continues them."""
+        """Run those steps of one message that can be won, and what continues them.
+
+        Whatever ends it early (the process is told to terminate), what has finished is recorded and what has
+        not begun is given back.
+        """
         batch = Batch(queue)
         self._claim(batch, ids)
         with self._watchdog.watching(batch):
-            while batch.unbegun:
-                while step := batch.take():
-                    batch.finished(self._executor.execute(step, batch.contexts[step.task_id]))
-                batch.add(self._record(batch.take_finished(), self._keep(batch)))
+            try:
+                while batch.unbegun:
+                    while step := batch.take():
+                        batch.finished(self._executor.execute(step, batch.contexts[step.task_id]))
+                    batch.add(self._record(batch.take_finished(), self._keep(batch)))
+            except BaseException:
+                self._record(batch.take_finished(), None)
+                self._release(batch.take_all())
+                raise
 
     def _claim(self, batch: Batch, ids: Sequence[int]) -> None:
-        claim = uuid4()
-        deadline = time.monotonic() + CLAIM_PATIENCE_SECONDS
         while True:
+            worker = None
             try:
-                reply = self._engine.run(functions.claim_steps, ids, self._identity.worker(), claim)
-            except (WorkerStopped, Unreachable) as error:
-                if time.monotonic() > deadline:
-                    _log.warning("%s; steps %s are left to be published again", error, ids)
-                    return
-                if isinstance(error, WorkerStopped):
-                    # what the old name may have won is about to be taken back, so it must not be told again
-                    self._identity.renew()
-                    claim = uuid4()
-                time.sleep(CLAIM_PAUSE_SECONDS)
+                worker = until_answered(self._identity.worker, f"steps {ids} are not claimed")
+                claim = partial(self._engine.run, functions.claim_steps, ids, worker, uuid4())
+                reply = until_answered(claim, f"the claim of steps {ids} is repeated")
+            except WorkerStopped:
+                # A new claim id too: what the old name may have won is about to be taken back.
+                if worker is not None:
+                    self._identity.renew(worker)
+                time.sleep(REGISTER_PAUSE_SECONDS)
             else:
                 batch.contexts = reply.contexts
                 batch.add(reply.steps)
@@ -84,20 +90,28 @@ class Runner:
         if not outcomes:
             return ()
         self._watchdog.measured(outcomes)
-        try:
-            return finish(self._engine, outcomes, self._identity.worker(), keep)
-        except WorkerStopped:
-            # taken for dead: what can still be recorded is, but nothing more is kept under the old name
-            self._identity.renew()
-            return finish(self._engine, outcomes, 0, None)
+        if keep is not None:
+            worker = None
+            try:
+                worker = until_answered(self._identity.worker, f"{len(outcomes)} finished steps are held")
+                return finish(self._engine, outcomes, worker, keep)
+            except WorkerStopped:
+                # taken for dead: what can still be recorded is, but nothing is kept under the old name
+                if worker is not None:
+                    self._identity.renew(worker)
+        return finish(self._engine, outcomes, NOBODY, None)
+
+    def _release(self, steps: Sequence[ClaimedStep]) -> None:
+        by_claim: dict[UUID, list[int]] = {}
+        for step in steps:
+            by_claim.setdefault(step.claim, []).append(step.id)
+        for claim, ids in by_claim.items():
+            release = partial(self._engine.run, functions.release_steps, ids, claim)
+            until_answered(release, f"the release of steps {ids} is repeated")
 
     def _look(self, batch: Batch) -> None:
         """The watchdog's part: outcomes that have waited long enough, and steps held for too long."""
         now = time.monotonic()
         self._record(batch.take_finished(older_than=now - self._settings.flush_after_ms / 1000), None)
         if now - batch.claimed_at >= self._settings.release_after_ms / 1000:
-            by_claim: dict[UUID, list[int]] = {}
-            for step in batch.take_all():
-                by_claim.setdefault(step.claim, []).append(step.id)
-            for claim, ids in by_claim.items():
-                self._engine.run(functions.release_steps, ids, claim)
+            self._release(batch.take_all())

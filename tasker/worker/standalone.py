@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def run_coordinator(settings: Settings, stopped: threading.Event) -> None:
-    """Run the loops in this thread until `stopped` is set. Raises SchemaBehind, SettingsError."""
+def run_coordinator(settings: Settings, stopped: threading.Event, app: broker.Celery | None = None) -> None:
+    """Run the loops in this thread until `stopped` is set; messages go through `app`'s broker, if given.
+
+    Raises SchemaBehind, SettingsError.
+    """
     database = Database(settings.require_database_url(), name="tasker coordinator")
     require_current(database.url)
-    publisher = broker.Publisher(broker.celery_app(settings), settings)
+    publisher = broker.Publisher(app or broker.celery_app(settings), settings)
     identity = Identity(database, "coordinator", (), ())
     identity.worker()
     beat = threading.Thread(target=_beat, args=(database, identity, settings, stopped), daemon=True)
@@ -41,7 +44,8 @@ def run_coordinator(settings: Settings, stopped: threading.Event) -> None:
 def _beat(database: Database, identity: Identity, settings: Settings, stopped: threading.Event) -> None:
     while not stopped.wait(settings.heartbeat_seconds):
         try:
-            if not database.call(functions.beat_worker, identity.worker(), 0, {}):
-                identity.renew()
+            worker = identity.worker()
+            if not database.call(functions.beat_worker, worker, 0, {}):
+                identity.renew(worker)
         except TaskerError as error:
             _log.warning("heartbeat: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -58,8 +59,15 @@ def test_a_class_that_the_policy_never_retries_is_permanent_with_its_subclasses(
     assert not failed(step, KeyError("no"), 0, 1, 1000).permanent
 
 
-def test_retry_after_is_reported_in_milliseconds() -> None:
-    outcome = failed(claimed(), RetryableError("busy", retry_after=1.5), 0, 1, 1000)
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "soon", 10**10])
+def test_retry_after_is_a_length_of_time(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"retry_after|could not convert"):
+        RetryableError("busy", retry_after=wrong)
+
+
+@pytest.mark.parametrize("delay", [1.5, timedelta(seconds=1.5), "1.5"])
+def test_retry_after_is_reported_in_milliseconds(delay: Any) -> None:
+    outcome = failed(claimed(), RetryableError("busy", retry_after=delay), 0, 1, 1000)
     report = json.loads(outcome.to_json(now=2))
     assert (report["kind"], report["permanent"], report["retry_after_ms"]) == ("failure", False, 1500)
 
