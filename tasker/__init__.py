@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from tasker.domain.retry import Retry
-    from tasker.events.signals import on
+    from tasker.events.catalogue import Event
+    from tasker.events.signals import off, on
     from tasker.orchestration.client import Task, Tasker, TaskRequest
     from tasker.settings import Settings
     from tasker.worker.around import around_step
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Event",
     "IdempotencyConflict",
     "NotFound",
     "PermanentError",
@@ -69,11 +71,13 @@ __all__ = [
     "__version__",
     "around_step",
     "load_templates",
+    "off",
     "on",
     "step_handler",
 ]
 
 _HOMES = {
+    "Event": "tasker.events.catalogue",
     "Retry": "tasker.domain.retry",
     "Settings": "tasker.settings",
     "StepContext": "tasker.worker.context",
@@ -83,6 +87,7 @@ _HOMES = {
     "Tasker": "tasker.orchestration.client",
     "around_step": "tasker.worker.around",
     "load_templates": "tasker.worker.yaml_file",
+    "off": "tasker.events.signals",
     "on": "tasker.events.signals",
     "step_handler": "tasker.worker.template",
 }

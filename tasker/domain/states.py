@@ -110,14 +110,9 @@ TASK_MOVES: tuple[Move, ...] = (
 
 
 def machine(moves: tuple[Move, ...], initial: str) -> Machine:
-    """A `transitions.Machine` over one of the tables, to guard commands, test and draw with."""
+    """A `transitions.Machine` over one of the tables: what can follow what, for tests and tools."""
     states = sorted({move.source for move in moves} | {move.target for move in moves})
     built = Machine(model=None, states=states, initial=initial, auto_transitions=False)
     for move in moves:
         built.add_transition(move.event, move.source, move.target)
     return built
-
-
-def allowed(moves: tuple[Move, ...], event: str) -> tuple[str, ...]:
-    """The states from which `event` may happen, in table order."""
-    return tuple(dict.fromkeys(move.source for move in moves if move.event == event))

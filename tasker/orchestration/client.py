@@ -12,6 +12,7 @@ from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.domain.errors import (
     PermanentError,
+    Rejected,
     StepFailed,
     StepNotComplete,
     StepNotFound,
@@ -267,6 +268,8 @@ class Tasker:
         text = f"[{','.join(request_json(request, self.settings) for request in requests)}]"
         try:
             reply = self._send(text, connection)
+        except Rejected as error:
+            raise ValueRefused(str(error)) from None
         except TemplateNotFound:
             objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
             if not objects:
