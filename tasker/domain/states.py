@@ -116,3 +116,8 @@ def machine(moves: tuple[Move, ...], initial: str) -> Machine:
     for move in moves:
         built.add_transition(move.event, move.source, move.target)
     return built
+
+
+def allowed(moves: tuple[Move, ...], event: str) -> tuple[str, ...]:
+    """The states from which `event` may happen, in table order."""
+    return tuple(dict.fromkeys(move.source for move in moves if move.event == event))
