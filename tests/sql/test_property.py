@@ -245,4 +245,4 @@ def test_random_histories_are_sound_and_come_to_rest(connection: Connection) -> 
 
 @pytest.mark.slow
 def test_many_long_random_histories_are_sound_and_come_to_rest(connection: Connection) -> None:
-    walk(connection, histories=400, turns=200)
+    walk(connection, histories=200, turns=120)
