@@ -35,7 +35,7 @@ def test_a_call_is_repeated_whole_after_a_deadlock(database_url: str, connection
     for thread in threads:
         thread.join(30)
     assert connection.execute("select id, n from pair order by id").fetchall() == [(1, 2), (2, 2)]
-    assert len(calls) == 3
+    assert len(calls) > 2  # the one that was chosen came again
     database.close()
 
 
