@@ -1,7 +1,7 @@
 -- The steps of p_steps in progress under p_claim, with all a worker needs to run them: [{"id", "task_id",
 -- "name", "handler", "attempt" (of the claim), "failures", "max_attempts", "never_for", "timeout_ms",
 -- "config", "queue", "parents", "results": {parent: result} | null}, …] by id. `results` is null for more
--- than 100 parents; the worker then reads step_results when the handler asks. A parent skipped or resolved
+-- than 100 parents; the worker then reads parent_results when the handler asks. A parent skipped or resolved
 -- without a result gives null. Reads only; the answer of claim_steps and finish_steps, so that a repeat of
 -- either returns the same rows.
 create or replace function tasker.claimed(p_steps bigint[], p_claim uuid)

@@ -1,6 +1,6 @@
 -- The transitions one call wrote, for in-process signals: those of p_tasks after sequence value p_mark
--- that carry the call's own time. [{"seq","task_id","step_id","step","from","to","attempt","actor",
--- "reason"}, …] in seq order. Reads only; a repeat of a call has written none and gets [].
+-- that carry the call's own time. [{"seq", "task_id", "template", "step_id", "step", "from", "to",
+-- "attempt", "at", "actor", "reason"}, …] in seq order. Reads only; a repeat of a call has written none and gets [].
 create or replace function tasker.moves_since(p_tasks uuid[], p_mark bigint, p_at timestamptz)
 returns json
 language plpgsql

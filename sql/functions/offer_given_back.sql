@@ -1,6 +1,7 @@
 -- Steps a worker gave back because it lacks their handler (`ready` with a due time): those whose handler a
 -- live worker of their queue has by now are handed to the dispatch loop, the others are looked at again
--- without a trace in the log, after 5 s at first and later each minute. Caller holds the steps' locks. A repeat finds none due.
+-- without a trace in the log, after 5 s at first and later each minute. Caller holds the steps' locks. A
+-- repeat finds none due.
 create or replace function tasker.offer_given_back(p_steps bigint[], p_now timestamptz)
 returns void
 language plpgsql

@@ -29,7 +29,8 @@ begin
     v_children := tasker.lock_with_children(p_steps, p_steps);
     v_open := tasker.steps_of_started_tasks(p_steps);
     v_moves := tasker.move_steps(
-        v_open, '{pending,ready,enqueued,waiting_for_retry,waiting,error}', 'skipped', v_now, p_actor, p_reason);
+        v_open, '{pending,ready,enqueued,waiting_for_retry,waiting,error}', 'skipped', v_now, p_actor,
+        p_reason);
     perform tasker.advance_tasks(v_moves, v_now, v_now, p_actor);
 
     return json_build_object(

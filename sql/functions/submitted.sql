@@ -32,7 +32,8 @@ begin
             offset 0
         ) keyed on true
     )
-    select coalesce(json_agg(json_build_object('id', id, 'created', created, 'state', state) order by n), '[]'),
+    select
+        coalesce(json_agg(json_build_object('id', id, 'created', created, 'state', state) order by n), '[]'),
         min(coalesce(idempotency_key, id::text)) filter (where conflict)
     into v_tasks, v_conflict
     from answer;

@@ -93,7 +93,7 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class TemplateDefinition:
-    """A version of a graph. `context_schema` is the JSON Schema that contexts are held to at submit."""
+    """A version of a graph. `context_schema` is the JSON Schema of contexts submitted with it."""
 
     namespace: str
     name: str
