@@ -248,9 +248,9 @@ def stop_workers(
     )
 
 
-def stop_children(connection: Connection, worker: int, gone_pids: Sequence[int]) -> list[int]:
-    """Mark the children of a main stopped whose processes are gone."""
-    return list(_call(connection, "select tasker.stop_children(%s, %s::int[])", worker, list(gone_pids)))
+def live_children(connection: Connection, worker: int) -> dict[int, int]:
+    """Process ids of the children of a main that are not stopped, by worker id."""
+    return dict(connection.execute("select id, pid from tasker.live_children(%s)", [worker]).fetchall())
 
 
 def live_workers(connection: Connection) -> dict[int, int]:

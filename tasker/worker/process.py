@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import logging
-import os
-import signal
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,17 +15,18 @@ from tasker.broker import PUBLISHED_AT, TASK_NAME, Publisher
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.db.migrate import require_current
-from tasker.domain.errors import SettingsError, TaskerError, Unreachable
+from tasker.domain.errors import SettingsError, TaskerError
 from tasker.orchestration.coordinator import Coordinator
 from tasker.orchestration.engine import Engine
-from tasker.orchestration.recovery import take_back
 from tasker.orchestration.templates import store_templates
 from tasker.worker import registry
+from tasker.worker.children import Children, die_with_parent
+from tasker.worker.heartbeat import beat
 from tasker.worker.identity import Identity
 from tasker.worker.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from celery import Celery
 
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 POOLS = ("prefork", "threads", "solo")
 CONNECTIONS = 4
 """Of each process that runs handlers: one for each handler thread in turn, the watchdog and the loops."""
-PR_SET_PDEATHSIG = 1
 BEAT_TIMEOUT_SECONDS = 4
 
 _log = logging.getLogger(__name__)
@@ -126,18 +122,17 @@ class WorkerProcess:
         signals.task_received.connect(self._note_received, weak=False)
         signals.worker_shutdown.connect(self._end, weak=False)
         atexit.register(self._end)
-        threads = [self._beat]
+        every = self._settings.heartbeat_seconds
+        _start_thread(beat, self._beats, self.identity, every, self._news, self._stopped)
         if coordinates:
-            coordinator = Coordinator(self._engine, self.identity.worker)
-            threads.append(lambda: coordinator.run(self._stopped))
+            _start_thread(Coordinator(self._engine, self.identity.worker).run, self._stopped)
         if self._forks:
-            threads.append(self._watch_children)
-        for run in threads:
-            threading.Thread(target=run, name="tasker", daemon=True).start()
+            children = Children(self._worker.pool, self._engine, self._beats, self.identity)
+            _start_thread(children.run, self._settings.child_poll_seconds, self._stopped)
 
     def in_new_child(self) -> None:
         """In a prefork child: die with the main process, and take over none of its locks."""
-        _die_with_parent(self.identity.main_pid)
+        die_with_parent(self.identity.main_pid)
         self.runner = Runner(self._engine, self.identity)
 
     def _note_received(self, request: Any, **_: Any) -> None:
@@ -146,35 +141,9 @@ class WorkerProcess:
             queue = request.delivery_info.get("routing_key")
             self._received[queue] = max(at, self._received.get(queue, at))
 
-    def _beat(self) -> None:
-        while not self._stopped.wait(self._settings.heartbeat_seconds):
-            received, self._received = self._received, {}
-            free = max(0, self._worker.concurrency - len(state.reserved_requests))
-            try:
-                worker = self.identity.worker()
-                if not self._beats.call(functions.beat_worker, worker, free, received):
-                    _log.warning("this worker was taken for dead; it registers anew")
-                    self.identity.renew(worker)
-                    self.identity.worker()
-            except Unreachable as error:
-                _log.warning("heartbeat: %s", error)
-            except Exception:  # noqa: BLE001 - a worker without heartbeat is taken for dead
-                _log.exception("heartbeat failed")
-
-    def _watch_children(self) -> None:
-        """Take steps back from children as soon as their processes vanish."""
-        known: set[int] = set()
-        pool = self._worker.pool._pool  # noqa: SLF001 - Celery offers no other list of its children
-        while not self._stopped.wait(self._settings.child_poll_seconds):
-            live = {process.pid for process in pool._pool if _exists(process.pid)}  # noqa: SLF001
-            if known - live:
-                try:
-                    self._beats.call(functions.stop_children, self.identity.worker(), sorted(known - live))
-                    take_back(self._engine)
-                except Exception:  # noqa: BLE001 - the next look tries again
-                    _log.exception("taking back the steps of children %s failed", known - live)
-                    continue
-            known = live
+    def _news(self) -> tuple[int, dict[str, str]]:
+        received, self._received = self._received, {}
+        return max(0, self._worker.concurrency - len(state.reserved_requests)), received
 
     def _end(self, **_: Any) -> None:
         """At the end of the main process: whatever is still claimed is for others."""
@@ -186,6 +155,10 @@ class WorkerProcess:
             self._beats.call(functions.stop_workers, [self.identity.worker()], None, "shutdown")
         except TaskerError as error:
             _log.warning("leaving without notice: %s", error)
+
+
+def _start_thread(run: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=run, args=arguments, name="tasker", daemon=True).start()
 
 
 @contextmanager
@@ -201,19 +174,3 @@ def _in_new_child(**_: Any) -> None:
     # the solo pool sends this signal too, from the main process
     if _running is not None and not _running.identity.is_main:
         _running.in_new_child()
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform != "linux":
-        return  # there is no such signal: a child outlives its main until its handler ends, and is fenced
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the request
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

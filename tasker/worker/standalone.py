@@ -10,9 +10,9 @@ from tasker import broker
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.db.migrate import require_current
-from tasker.domain.errors import TaskerError
 from tasker.orchestration.coordinator import Coordinator
 from tasker.orchestration.engine import Engine
+from tasker.worker.heartbeat import beat
 from tasker.worker.identity import Identity
 
 if TYPE_CHECKING:
@@ -31,21 +31,16 @@ def run_coordinator(settings: Settings, stopped: threading.Event, app: broker.Ce
     publisher = broker.Publisher(app or broker.celery_app(settings), settings)
     identity = Identity(database, "coordinator", (), ())
     identity.worker()
-    beat = threading.Thread(target=_beat, args=(database, identity, settings, stopped), daemon=True)
-    beat.start()
+    every = settings.heartbeat_seconds
+    beats = threading.Thread(target=beat, args=(database, identity, every, _no_news, stopped), daemon=True)
+    beats.start()
     _log.info("coordinator is ready")
     Coordinator(Engine(database, publisher, settings), identity.worker).run(stopped)
-    beat.join()
+    beats.join()
     publisher.flush(broker.EXIT_SECONDS)
     database.call(functions.stop_workers, [identity.worker()], None, "shutdown")
     database.close()
 
 
-def _beat(database: Database, identity: Identity, settings: Settings, stopped: threading.Event) -> None:
-    while not stopped.wait(settings.heartbeat_seconds):
-        try:
-            worker = identity.worker()
-            if not database.call(functions.beat_worker, worker, 0, {}):
-                identity.renew(worker)
-        except TaskerError as error:
-            _log.warning("heartbeat: %s", error)
+def _no_news() -> tuple[int, dict[str, str]]:
+    return 0, {}  # a coordinator receives no messages

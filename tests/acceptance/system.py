@@ -14,8 +14,9 @@ from typing import Any, Self, TypeAlias
 from uuid import UUID
 
 import psycopg
+import pytest
 
-from tasker import Task, Tasker
+from tasker import Task, Tasker, WaitTimeout
 from tasker.orchestration import operate
 from tasker.settings import load_settings
 
@@ -157,6 +158,14 @@ class System:
 
     def submit(self, template: str, context: dict[str, Any] | None = None) -> Task:
         return self.tasker.submit(template, context)
+
+    def settled(self, task: Task) -> str:
+        """The state in which a task settles; fails with what it waits for and the workers' logs."""
+        try:
+            return task.wait(timeout=PATIENCE_SECONDS).state
+        except WaitTimeout:
+            logs = (f"{log.name}:\n{log.read_text()}" for log in self.folder.glob("worker-*.log"))
+            pytest.fail("\n".join((f"task {task.id} is not settled", *task.why(), *logs)))
 
     def retry(self, task: Task) -> None:
         """What `tasker task retry` does."""

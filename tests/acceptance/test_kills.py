@@ -75,7 +75,7 @@ def await_running(system: System, worker: Worker) -> int:
 
 def assert_settled(system: System, tasks: Sequence[Task]) -> None:
     """Every task is complete, every step had an effect, and no more of them than it had attempts."""
-    assert [task.wait(timeout=30).state for task in tasks] == ["complete"] * len(tasks)
+    assert [system.settled(task) for task in tasks] == ["complete"] * len(tasks)
     ids = [task.id for task in tasks]
     query = "select task_id || '/' || name, state, attempt from tasker.steps where task_id = any(%s)"
     steps = system.rows(query, ids)

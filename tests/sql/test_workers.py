@@ -1,4 +1,4 @@
-"""register_worker, assert_worker, beat_worker, stop_workers, live_workers."""
+"""register_worker, assert_worker, beat_worker, stop_workers, live_workers, live_children."""
 
 from __future__ import annotations
 
@@ -104,6 +104,15 @@ def test_only_a_worker_that_has_not_beaten_since_is_stopped(protocol: Protocol) 
     assert stop(protocol, silent, alive, beats=[0, 0]) == [silent, child]
     assert stopped(protocol) == [silent, child]
     assert stop(protocol, alive, silent, beats=[1, 0]) == [alive]
+
+
+def test_a_main_is_told_of_its_own_live_children_only(protocol: Protocol) -> None:
+    main, other = protocol.register_worker(), protocol.register_worker()
+    protocol.register_worker(parent=other, kind="child")
+    dead, alive = (protocol.register_worker(parent=main, kind="child") for _ in range(2))
+    stop(protocol, dead)
+    pid = protocol.row("select pid from tasker.workers where id = %s", [alive])["pid"]
+    assert protocol.rows("select * from tasker.live_children(%s)", [main]) == [{"id": alive, "pid": pid}]
 
 
 def test_a_repeat_stops_nobody_twice(protocol: Protocol) -> None:

@@ -1,0 +1,83 @@
+"""The children of a prefork worker: bound to their main's life, and missed as soon as they vanish."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tasker.db import functions
+from tasker.domain.errors import Unreachable
+from tasker.orchestration.recovery import take_back
+
+if TYPE_CHECKING:
+    import threading
+
+    from tasker.db.engine import Database
+    from tasker.orchestration.engine import Engine
+    from tasker.worker.identity import Identity
+
+PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Children:
+    """A main process's watch over its children.
+
+    Who should be alive is read from the database each time, not remembered: a child may come, claim and
+    vanish between two looks, or register in its last moment.
+    """
+
+    def __init__(self, pool: Any, engine: Engine, beats: Database, identity: Identity) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._database = beats
+        self._identity = identity
+        self._missed: set[int] = set()
+
+    def run(self, every_seconds: float, stopped: threading.Event) -> None:
+        """Look every so often until `stopped` is set. Survives whatever a look raises."""
+        while not stopped.wait(every_seconds):
+            try:
+                self.look()
+            except Unreachable as error:
+                _log.debug("children are not watched: %s", error)  # the heartbeat warns of it
+            except Exception:  # noqa: BLE001 - a child that nobody misses would keep its steps for ever
+                _log.exception("looking after the children failed")
+
+    def look(self) -> None:
+        """Stop the rows of children whose processes are gone, and take their steps back."""
+        rows = self._database.call(functions.live_children, self._identity.worker())
+        # a process that is being started has no pid yet
+        pool = {process.pid for process in list(self._pool._pool._pool) if process.pid is not None}  # noqa: SLF001 - Celery offers no other list
+        missed = {child for child, pid in rows.items() if pid not in pool}
+        # a child can be heard of before its pool knows it, and another's process may have taken over its pid
+        gone = [child for child in rows if not _exists(rows[child]) or child in self._missed & missed]
+        self._missed = missed
+        if gone:
+            self._database.call(functions.stop_workers, gone, None, "process_gone")
+            take_back(self._engine)
+
+
+def die_with_parent(parent: int) -> None:
+    """In a child: be killed when its main dies, now if it is dead already.
+
+    Linux only. Elsewhere a child outlives its main until its handler ends, and is fenced.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the request
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
