@@ -1,107 +1,151 @@
--- What follows from steps having moved: their children lose open parents and become enqueued or ready,
--- the counters of their tasks change, and tasks settle. The only writer of these three.
+-- What follows from steps having moved: their children lose open parents and become enqueued or ready, or are
+-- kept by the worker that reports; the counters of their tasks change, and tasks settle. The only writer of
+-- these.
 --
--- p_moves: what the caller just did to steps. p_enqueued_at: publication time of the children that
--- become enqueued, null when the caller decides afterwards which of them it keeps.
--- Returns p_moves and the moves of the children.
--- Locks: none of its own; the caller holds tasks and steps as lock_with_children takes them.
+-- p_moves: what the caller just did to steps. p_keep: null, or what the reporting worker may keep: newly ready
+-- steps of its queue whose handlers it has, a prefix by id while their expected times fit the budget; a slow or
+-- unknown one only by itself. Steps marked `alone` and held ones are never kept.
+-- Returns the ids of the children that became enqueued: to be published.
+-- Locks: none of its own; the caller holds tasks and steps as lock_with_children takes them, so that they can
+-- be updated by place: joined by key, a plan may look up the whole batch once for each of its rows.
 -- A repeat finds that its moves did not happen again, passes none, and changes nothing.
 create or replace function tasker.advance_tasks(
-    p_moves tasker.step_move[], p_now timestamptz, p_enqueued_at timestamptz, p_actor text)
-returns tasker.step_move[]
+    p_moves tasker.step_move[], p_now timestamptz, p_actor text, p_keep tasker.keeper)
+returns bigint[]
 language plpgsql
 volatile
 as $$
 declare
-    v_tasks uuid[];
     v_satisfied bigint[];
-    v_held_queues text[];
-    v_held_tasks uuid[];
-    v_fewer integer;
-    v_group bigint[];
     v_children tasker.step_move[];
-    v_moves tasker.step_move[] := p_moves;
+    v_publish bigint[];
 begin
     if cardinality(p_moves) = 0 then
-        return v_moves;
+        return '{}';
     end if;
+    v_satisfied := array(
+        select step_id from unnest(p_moves) where to_state in ('complete', 'skipped', 'resolved_manually'));
 
-    select array_agg(distinct task_id),
-        array_agg(step_id) filter (where to_state in ('complete', 'skipped', 'resolved_manually'))
-    into v_tasks, v_satisfied
-    from unnest(p_moves);
-    v_held_queues := tasker.held_queues();
-    v_held_tasks := array(select id from tasker.tasks where id = any (v_tasks) and state = 'paused');
-
-    -- Grouped by how many of its parents a child lost at once, mostly one: so each update finds its rows
-    -- by id alone, and no statistics can turn it into another plan.
-    for v_fewer, v_group in
-        select n, array_agg(id)
+    with freed as (
+        select s.place, s.id, e.fewer, t.state = 'paused' as paused, q.held,
+            -- a child that an operator finished before its parents keeps its final state
+            s.state = 'pending' and s.parents_left = e.fewer as may_run,
+            s.queue = p_keep.queue and not s.alone and ts.handler = any (p_keep.handlers) as fits,
+            coalesce(h.expected_ms, 'infinity') as expected_ms
         from (
-            select e.child_id as id, count(*)::integer as n
+            select own.child_id as id, count(*)::integer as fewer
             from unnest(v_satisfied) parent (id)
             cross join lateral (
                 select child_id from tasker.step_edges where parent_id = parent.id offset 0
-            ) e
-            group by e.child_id
-        ) children
-        group by n
-    loop
-        with child as (
-            update tasker.steps s
-            set parents_left = s.parents_left - v_fewer,
-                state = case
-                    when s.state <> 'pending' or s.parents_left > v_fewer then s.state
-                    when s.queue = any (v_held_queues) or s.task_id = any (v_held_tasks) then 'ready'
-                    else 'enqueued'
-                end,
-                ready_at = case
-                    when s.state <> 'pending' or s.parents_left > v_fewer then s.ready_at
-                    when s.queue = any (v_held_queues) and not s.task_id = any (v_held_tasks) then p_now
-                end,
-                enqueued_at = case
-                    when s.state <> 'pending' or s.parents_left > v_fewer then s.enqueued_at
-                    when s.queue = any (v_held_queues) or s.task_id = any (v_held_tasks) then null
-                    else p_enqueued_at
-                end,
-                changed_at = case
-                    when s.state <> 'pending' or s.parents_left > v_fewer then s.changed_at
-                    else p_now
-                end
-            where s.id = any (v_group)
-            returning s.id, s.task_id, s.state, s.parents_left
-        ),
-        -- a child that an operator finished before its parents keeps its final state
-        moved as (
-            select task_id, id, state from child where parents_left = 0 and state in ('enqueued', 'ready')
-        ),
-        log as (
-            insert into tasker.transitions (task_id, step_id, from_state, to_state, at, actor)
-            select task_id, id, 'pending', state, p_now, p_actor from moved
-        )
-        select array_agg((task_id, id, 'pending', state)::tasker.step_move) into v_children from moved;
-        v_moves := v_moves || v_children;
-    end loop;
-
-    with delta as materialized (
-        select task_id,
-            sum((to_state not in ('complete', 'skipped', 'cancelled', 'resolved_manually'))::integer
-                - (from_state not in ('complete', 'skipped', 'cancelled', 'resolved_manually'))::integer
-            )::integer as open,
-            sum((to_state in ('ready', 'enqueued', 'in_progress', 'waiting_for_retry', 'waiting'))::integer
-                - (from_state in ('ready', 'enqueued', 'in_progress', 'waiting_for_retry', 'waiting'))::integer
-            )::integer as active,
-            sum((to_state = 'error')::integer - (from_state = 'error')::integer)::integer as failed
-        from unnest(v_moves)
-        group by task_id
+            ) own
+            group by own.child_id
+        ) e
+        cross join lateral (
+            select ctid as place, id, task_id, template_id, ordinal, queue, state, parents_left, alone
+            from tasker.steps
+            where id = e.id
+            offset 0
+        ) s
+        cross join lateral (
+            select state from tasker.tasks where id = s.task_id offset 0
+        ) t
+        left join lateral (
+            select paused_at is not null or not gate_open as held
+            from tasker.queues
+            where name = s.queue
+            offset 0
+        ) q on true
+        left join lateral (
+            select handler
+            from tasker.template_steps
+            where p_keep.claim is not null and template_id = s.template_id and ordinal = s.ordinal
+            offset 0
+        ) ts on true
+        left join lateral (
+            select expected_ms from tasker.handlers where name = ts.handler offset 0
+        ) h on true
     ),
-    counted as materialized (
-        select t.id, t.state as from_state,
+    ranked as (
+        select place, fewer, may_run, paused, coalesce(held, false) as held,
+            may_run and fits and not paused and held is not true as fits,
+            count(*) filter (where may_run and fits and not paused and held is not true) over earlier as rank,
+            sum(expected_ms) filter (where may_run and fits and not paused and held is not true) over earlier
+                as work_ms
+        from freed
+        window earlier as (order by id)
+    ),
+    fate as materialized (
+        select place, fewer,
+            case
+                when not may_run then null
+                when paused or held then 'ready'
+                when fits and rank <= p_keep.most and (work_ms <= p_keep.budget_ms or rank = 1)
+                    then 'in_progress'
+                else 'enqueued'
+            end as becomes,
+            held and not paused as waits_for_queue
+        from ranked
+    ),
+    child as (
+        update tasker.steps s
+        set parents_left = s.parents_left - f.fewer,
+            state = coalesce(f.becomes, s.state),
+            attempt = case when f.becomes = 'in_progress' then s.attempt + 1 else s.attempt end,
+            claim_id = case when f.becomes = 'in_progress' then p_keep.claim else s.claim_id end,
+            worker_id = case when f.becomes = 'in_progress' then p_keep.worker else s.worker_id end,
+            ready_at = case
+                when f.becomes is null then s.ready_at
+                when f.becomes = 'ready' and f.waits_for_queue then p_now
+            end,
+            enqueued_at = case
+                when f.becomes is null then s.enqueued_at
+                when f.becomes = 'enqueued' then p_now
+            end,
+            changed_at = case when f.becomes is null then s.changed_at else p_now end
+        from fate f
+        where s.ctid = f.place
+        returning s.id, s.task_id, s.attempt, f.becomes
+    ),
+    attempt as (
+        insert into tasker.step_attempts (step_id, attempt, claim_id, worker_id, claimed_at)
+        select id, attempt, p_keep.claim, p_keep.worker, p_now from child where becomes = 'in_progress'
+    ),
+    log as (
+        insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at, actor)
+        select task_id, id, 'pending', case when becomes = 'ready' then 'ready' else 'enqueued' end, null,
+            p_now, p_actor
+        from child
+        where becomes is not null
+        union all
+        select task_id, id, 'enqueued', 'in_progress', attempt, p_now, p_actor
+        from child
+        where becomes = 'in_progress'
+    )
+    select coalesce(array_agg((task_id, id, 'pending', becomes)::tasker.step_move), '{}'),
+        coalesce(array_agg(id) filter (where becomes = 'enqueued'), '{}')
+    into v_children, v_publish
+    from child
+    where becomes is not null;
+
+    with counted as (
+        select t.place, t.id, t.state as from_state,
             t.steps_open + d.open as open, t.steps_active + d.active as active,
             t.steps_failed + d.failed as failed
-        from delta d
+        from (
+            select task_id,
+                sum((to_state not in ('complete', 'skipped', 'cancelled', 'resolved_manually'))::integer
+                    - (from_state not in ('complete', 'skipped', 'cancelled', 'resolved_manually'))::integer
+                )::integer as open,
+                sum((to_state in ('ready', 'enqueued', 'in_progress', 'waiting_for_retry', 'waiting'))::integer
+                    - (from_state in ('ready', 'enqueued', 'in_progress', 'waiting_for_retry', 'waiting')
+                    )::integer
+                )::integer as active,
+                sum((to_state = 'error')::integer - (from_state = 'error')::integer)::integer as failed
+            from unnest(p_moves || v_children)
+            group by task_id
+        ) d
         cross join lateral (
-            select id, state, steps_open, steps_active, steps_failed
+            select ctid as place, id, state, steps_open, steps_active, steps_failed
             from tasker.tasks
             where id = d.task_id
             offset 0
@@ -128,11 +172,11 @@ begin
                 when s.to_state in ('complete', 'error') then p_now
             end
         from settled s
-        where t.id = any (v_tasks) and t.id = s.id
+        where t.ctid = s.place
     )
     insert into tasker.transitions (task_id, from_state, to_state, at, actor)
     select id, from_state, to_state, p_now, p_actor from settled where to_state <> from_state;
 
-    return v_moves;
+    return v_publish;
 end
 $$;

@@ -26,11 +26,10 @@ declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
     v_handlers text[];
-    v_tasks uuid[];
-    v_open_tasks uuid[];
-    v_won uuid[];
-    v_foreign bigint[];
+    v_winning bigint[];
     v_held bigint[];
+    v_paused bigint[];
+    v_foreign bigint[];
 begin
     perform tasker.assert_read_committed();
     v_handlers := tasker.assert_worker(p_worker);
@@ -39,36 +38,43 @@ begin
     end if;
 
     perform 1 from tasker.steps where id = any (p_ids) order by id for no key update;
-    v_tasks := array(select distinct task_id from tasker.steps where id = any (p_ids));
-    v_open_tasks := array(select id from tasker.tasks where id = any (v_tasks) and state = 'in_progress');
-    v_held := array(
-        select id
-        from tasker.steps
-        where id = any (p_ids) and state = 'enqueued'
-          and (not task_id = any (v_open_tasks) or exists (
-              select 1 from tasker.queues where name = steps.queue and paused_at is not null)));
-    v_foreign := array(
-        select s.id
+    select coalesce(array_agg(id) filter (where fate = 'won'), '{}'),
+        coalesce(array_agg(id) filter (where fate = 'held'), '{}'),
+        coalesce(array_agg(id) filter (where fate = 'paused'), '{}'),
+        coalesce(array_agg(id) filter (where fate = 'foreign'), '{}')
+    into v_winning, v_held, v_paused, v_foreign
+    from (
+        select s.id,
+            case
+                when t.state <> 'in_progress' then 'paused'
+                when q.paused_at is not null then 'held'
+                when not ts.handler = any (v_handlers) then 'foreign'
+                -- a call that was under way for long may arrive after others have had the step
+                when (
+                    select count(*) from tasker.step_attempts where step_id = s.id and claim_id = p_claim
+                ) = 0 then 'won'
+            end as fate
         from tasker.steps s
+        cross join lateral (
+            select state from tasker.tasks where id = s.task_id offset 0
+        ) t
         cross join lateral (
             select handler
             from tasker.template_steps
             where template_id = s.template_id and ordinal = s.ordinal
             offset 0
         ) ts
-        where s.id = any (p_ids) and s.state = 'enqueued' and not s.id = any (v_held)
-          and not ts.handler = any (v_handlers));
+        left join lateral (
+            select paused_at from tasker.queues where name = s.queue offset 0
+        ) q on true
+        where s.id = any (p_ids) and s.state = 'enqueued'
+    ) c;
 
     with won as (
         update tasker.steps s
         set state = 'in_progress', attempt = s.attempt + 1, claim_id = p_claim, worker_id = p_worker,
             enqueued_at = null, republished = 0, given_back = 0, changed_at = v_now
-        where s.id = any (p_ids) and s.state = 'enqueued'
-          and not s.id = any (v_held) and not s.id = any (v_foreign)
-          -- a call that was under way for long may arrive after others have had the step
-          and (
-              select count(*) from tasker.step_attempts where step_id = s.id and claim_id = p_claim
-          ) = 0
+        where s.id = any (v_winning)
         returning s.id, s.task_id, s.attempt
     ),
     attempt as (
@@ -78,31 +84,25 @@ begin
     insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)
     select task_id, id, 'enqueued', 'in_progress', attempt, v_now from won;
 
-    if cardinality(v_held) + cardinality(v_foreign) > 0 then
+    if cardinality(v_held) + cardinality(v_paused) + cardinality(v_foreign) > 0 then
         with back as (
             update tasker.steps s
             set state = 'ready', enqueued_at = null, changed_at = v_now,
-                ready_at = case
-                    when s.id = any (v_held) and s.task_id = any (v_open_tasks) then v_now
-                end,
+                ready_at = case when s.id = any (v_held) then v_now end,
                 run_after = case
                     when s.id = any (v_foreign)
                     then v_now + power(2, least(s.given_back, 2)) * interval '1 second'
                 end,
                 given_back = s.given_back + (s.id = any (v_foreign))::integer
-            where s.id = any (v_held || v_foreign) and s.state = 'enqueued'
+            where s.id = any (v_held || v_paused || v_foreign)
             returning s.id, s.task_id
         )
         insert into tasker.transitions (task_id, step_id, from_state, to_state, at, reason)
         select task_id, id, 'enqueued', 'ready', v_now,
-            case when id = any (v_held) then 'held' else 'handler_missing' end
+            case when id = any (v_foreign) then 'handler_missing' else 'held' end
         from back;
     end if;
 
-    -- of the tasks whose steps it won: a doubled message must not fetch 64 contexts for nothing
-    v_won := array(
-        select distinct task_id from tasker.steps
-        where id = any (p_ids) and claim_id = p_claim and state = 'in_progress');
     return json_build_object(
         'steps', tasker.claimed(p_ids, p_claim),
         'contexts', (
@@ -113,8 +113,14 @@ begin
             cross join lateral (
                 select version from tasker.templates where id = t.template_id offset 0
             ) tv
-            where t.id = any (v_won)),
-        'given_back', v_held || v_foreign,
-        'moves', case when p_moves then tasker.moves_since(v_tasks, v_mark, v_now) end);
+            -- of those whose steps it won: a doubled message must not fetch 64 contexts for nothing
+            where t.id = any (array(
+                select distinct task_id from tasker.steps
+                where id = any (p_ids) and claim_id = p_claim and state = 'in_progress'))),
+        'given_back', v_held || v_paused || v_foreign,
+        'moves', case
+            when p_moves then tasker.moves_since(
+                array(select distinct task_id from tasker.steps where id = any (p_ids)), v_mark, v_now)
+        end);
 end
 $$;

@@ -3,9 +3,8 @@
 --
 -- p_outcomes: [{"step_id", "attempt", "claim_id", "kind": "complete" | "failure", "result", "error",
 -- "permanent", "retry_after_ms", "started_ms_ago"}, …], under any claims of this worker.
--- p_claim: fresh uuid for what is kept. p_keep: null, or {"queue", "budget_ms", "max"}: newly enqueued steps
--- of that queue whose handlers this worker has, in order, while their expected times fit the budget; a slow
--- or unknown one only by itself. Steps marked `alone` and held ones are never kept.
+-- p_claim: fresh uuid for what is kept. p_keep: null, or {"queue", "budget_ms", "max"}: what this worker is
+-- ready to keep of the steps that the report sets free; advance_tasks decides.
 -- Returns {"kept": claimed(), "publish", "refused": [step ids], "at", "moves"}. An outcome is refused when its
 -- attempt was ended by somebody else; what it brought is kept in step_attempts.late.
 -- With p_keep a stopped worker is refused with TK001, and nothing is recorded.
@@ -28,16 +27,19 @@ as $$
 declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
-    v_handlers text[];
+    v_keep tasker.keeper;
     v_ids bigint[];
     v_completing bigint[];
     v_children bigint[];
+    v_publish bigint[];
     v_moves tasker.step_move[];
     v_refused bigint[] := '{}';
 begin
     perform tasker.assert_read_committed();
     if p_keep is not null then
-        v_handlers := tasker.assert_worker(p_worker);
+        v_keep := (
+            p_worker, p_claim, p_keep ->> 'queue', tasker.assert_worker(p_worker),
+            (p_keep ->> 'budget_ms')::real, (p_keep ->> 'max')::integer);
     end if;
     if p_moves then
         select last_value into v_mark from tasker.transitions_seq_seq;
@@ -48,22 +50,27 @@ begin
     from jsonb_array_elements(p_outcomes) o;
     v_children := tasker.lock_with_children(v_ids, v_completing);
 
-    with outcome as materialized (
-        select distinct on (step_id, attempt) *
-        from jsonb_to_recordset(p_outcomes) as o (
-            step_id bigint, attempt integer, claim_id uuid, kind text, result jsonb, started_ms_ago float8)
-        where kind = 'complete'
-        order by step_id, attempt
-    ),
-    moved as (
+    with moved as (
         update tasker.steps s
         set state = 'complete', changed_at = v_now
-        from outcome o
-        where s.id = any (v_completing) and s.id = o.step_id and s.state = 'in_progress'
-          and s.attempt = o.attempt and s.claim_id = o.claim_id
+        from (
+            select own.place, o.result, o.started_ms_ago
+            from jsonb_to_recordset(p_outcomes) as o (
+                step_id bigint, attempt integer, claim_id uuid, kind text, result jsonb,
+                started_ms_ago float8)
+            cross join lateral (
+                select ctid as place
+                from tasker.steps
+                where id = o.step_id and state = 'in_progress' and attempt = o.attempt
+                  and claim_id = o.claim_id
+                offset 0
+            ) own
+            where o.kind = 'complete'
+            offset 0
+        ) o
+        where s.ctid = o.place
         returning s.id, s.task_id, s.attempt, o.result, o.started_ms_ago
     ),
-    -- by place: joined by key, a plan may look up the whole batch once for each of its rows
     attempt as (
         update tasker.step_attempts a
         set finished_at = v_now, outcome = 'complete', result = m.result,
@@ -96,14 +103,17 @@ begin
         v_refused := tasker.record_late(p_outcomes);
     end if;
 
-    v_moves := tasker.advance_tasks(v_moves, v_now, case when p_keep is null then v_now end, null);
-    if p_keep is not null then
-        perform tasker.keep_steps(v_children, p_worker, p_claim, p_keep, v_handlers, v_now);
+    v_publish := tasker.advance_tasks(v_moves, v_now, null, v_keep);
+    if cardinality(v_moves) = 0 then
+        v_publish := v_children;  -- a repeat answers from the state it finds
     end if;
 
     return json_build_object(
-        'kept', case when p_keep is null then '[]' else tasker.claimed(v_children, p_claim) end,
-        'publish', tasker.publication(v_children),
+        'kept', case
+            when p_keep is null or cardinality(v_children) = 0 then '[]'
+            else tasker.claimed(v_children, p_claim)
+        end,
+        'publish', case when cardinality(v_publish) = 0 then '[]' else tasker.publication(v_publish) end,
         'refused', v_refused,
         'at', v_now,
         'moves', case

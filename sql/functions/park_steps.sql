@@ -28,7 +28,7 @@ begin
         select id from tasker.steps
         where id = any (p_ids) and state = 'enqueued' and republished > 0);
     v_moves := tasker.move_steps(v_stuck, '{enqueued}', 'error', v_now, null, 'unclaimable');
-    perform tasker.advance_tasks(v_moves, v_now, v_now, null);
+    perform tasker.advance_tasks(v_moves, v_now, null, null);
     return json_build_object(
         'moved', cardinality(v_stuck),
         'at', v_now,

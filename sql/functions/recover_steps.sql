@@ -65,7 +65,7 @@ begin
     v_moves := tasker.move_steps(
         v_spent, '{in_progress}', 'error', v_now, null, 'worker_lost');
     v_moves := v_moves || tasker.offer_steps(v_lost, 'in_progress', v_now, null, 'worker_lost');
-    perform tasker.advance_tasks(v_moves, v_now, v_now, null);
+    perform tasker.advance_tasks(v_moves, v_now, null, null);
 
     return json_build_object(
         'moved', cardinality(v_lost),

@@ -33,7 +33,7 @@ begin
     set failures = 0, losses = 0, republished = 0, given_back = 0, alone = false
     where id = any (v_failed);
     v_moves := tasker.offer_steps(v_failed, 'error', v_now, p_actor, coalesce(p_reason, 'retry'));
-    perform tasker.advance_tasks(v_moves, v_now, v_now, p_actor);
+    perform tasker.advance_tasks(v_moves, v_now, p_actor, null);
 
     return json_build_object(
         'moved', v_failed,

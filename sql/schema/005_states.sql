@@ -19,3 +19,13 @@ create type tasker.step_move as (
     from_state text,
     to_state   text
 );
+
+-- What a worker that reports may keep of the steps its report sets free: see advance_tasks.
+create type tasker.keeper as (
+    worker    integer,
+    claim     uuid,
+    queue     text,
+    handlers  text[],
+    budget_ms real,
+    most      integer
+);

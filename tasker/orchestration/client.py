@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
@@ -52,6 +53,8 @@ T = TypeVar("T")
 CONNECTIONS = 4
 SUBMIT_TASKS = 1_000
 """Requests of one round trip at most; a larger `submit_many` takes several, in order."""
+FRESH_SECONDS = 0.005
+"""How old a state may be that `wait` takes for granted before it begins to ask."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Task:
         self.state = state
         self.created = created
         self._tasker = tasker
+        self._read_at = time.monotonic()
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state}>"
@@ -80,6 +84,7 @@ class Task:
         if self.id not in states:
             raise TaskNotFound(f"no task {self.id}")
         self.state = states[self.id]
+        self._read_at = time.monotonic()
         return self
 
     def wait(self, timeout: float | None = None) -> Task:
@@ -88,7 +93,9 @@ class Task:
         `timeout` is in seconds, None waits for ever. Raises WaitTimeout, TaskNotFound, Unreachable. A task
         whose submit joined a transaction of yours is not found before you commit.
         """
-        if self.refresh().state in TASK_SETTLED:
+        # right after a submit the answer is known, and reading it would only hold up the first step
+        known = time.monotonic() - self._read_at < FRESH_SECONDS
+        if (self if known else self.refresh()).state in TASK_SETTLED:
             return self
         state = self._tasker.poller.wait(self.id, timeout)
         if state is None:

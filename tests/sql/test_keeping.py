@@ -1,4 +1,4 @@
-"""keep_steps, through finish_steps: which of the newly ready steps their worker runs next."""
+"""advance_tasks through finish_steps: which of the newly ready steps the finishing worker keeps."""
 
 from __future__ import annotations
 
