@@ -30,6 +30,9 @@ test: setup ## the tests, less the slow ones
 test-all: setup ## every test
 	$(BIN)/python -m pytest -n 2
 
+faults: setup ## the matrix of faults, a line for each; SEED=n strikes elsewhere
+	SEED=$${SEED:-1} $(BIN)/python -m pytest -q tests/faults/test_matrix.py
+
 bench: setup ## Tasker beside Celery's canvas, in one run
 	$(BIN)/python -m bench.against_canvas
 
@@ -52,6 +55,7 @@ format: setup ## rewrite the sources as `check` wants them
 docs: setup ## draw the generated parts of the documentation anew, then check paths and links
 	$(BIN)/python .ci/pages.py
 	$(BIN)/python -m tasker.cli.reference
+	$(BIN)/python -m tests.faults.page
 	$(BIN)/python -m pytest -q tests/unit/test_docs.py
 
 lock: ## constraints.txt from pyproject.toml (not after `setup`, which needs the very pins this renews)
@@ -61,4 +65,4 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all bench test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all faults bench test-wheel check format docs lock clean

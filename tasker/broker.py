@@ -16,6 +16,7 @@ from celery import Celery as Celery  # noqa: PLC0414 - the type of what `Tasker`
 
 from tasker.domain.errors import SettingsError
 from tasker.domain.forks import forget_after_fork
+from tasker.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -201,9 +202,12 @@ class Publisher:
         newest = max(at for _, at in taken)
         messages = cut((group for groups, _ in taken for group in groups), self._budget_ms, self._max_steps)
         try:
+            point("before", "publish")
             producer = self._open()
             for message in messages:
                 self._send_one(producer, message, newest)
+                point("after", "message")
+            point("after", "publish")
         except Exception as error:  # noqa: BLE001 - each transport has errors of its own
             _log.warning(
                 "broker does not answer (%s); publishing rests %s s, the steps stay enqueued",

@@ -17,8 +17,8 @@ from tasker.domain.errors import SettingsError
 
 DEFAULT_FILE = Path("config/tasker.yaml")
 PREFIX = "TASKER_"
-OTHER_VARIABLES = ("TASKER_CONFIG", "TASKER_DEBUG")
-"""Read from the environment, but no settings: they say how to read settings and how to print errors."""
+OTHER_VARIABLES = ("TASKER_CONFIG", "TASKER_DEBUG", "TASKER_FAULTS")
+"""Read from the environment, but no settings: how to read settings, how to print errors, what tests break."""
 
 
 class Settings(BaseSettings):

@@ -144,6 +144,14 @@ def clock(connection: Connection) -> datetime:
     return row.at
 
 
+def is_test_database(connection: Connection) -> bool:
+    """Whether somebody has marked this database as one of tests, in which faults may be injected."""
+    (row,) = fetch(
+        connection, _Mark, "select obj_description(to_regnamespace('tasker'), 'pg_namespace') as mark"
+    )
+    return row.mark == "test database"
+
+
 class AbandonedAttempts(NamedTuple):
     """Open attempts under stopped workers, and the seconds since the first of these stopped; 0 for none."""
 
@@ -167,6 +175,10 @@ class _Document(NamedTuple):
 
 class _Seconds(NamedTuple):
     seconds: float | None
+
+
+class _Mark(NamedTuple):
+    mark: str | None
 
 
 class _Instant(NamedTuple):

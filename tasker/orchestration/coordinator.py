@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasker.db import functions
 from tasker.domain.errors import Unreachable
+from tasker.faults import point
 from tasker.orchestration.recovery import SilentWorkers, recover, republish
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ class Coordinator:
 
     def _safely(self, run_pass: Callable[[], float]) -> float:
         try:
-            return run_pass()
+            point("before", run_pass.__name__)
+            seconds = run_pass()
+            point("after", run_pass.__name__)
+            return seconds
         except Unreachable as error:
             _log.warning("coordinator: %s", error)
         except Exception:  # noqa: BLE001 - the loops outlive any defect of one pass

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tasker.db.diagnosis import is_test_database
 from tasker.events import signals
+from tasker.faults import arm, point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,13 +44,16 @@ class Engine:
         self.database = database
         self.publisher = publisher
         self.settings = settings
+        arm(partial(database.call, is_test_database))
 
     def run(self, function: Callable[..., R], *arguments: Any, **keywords: Any) -> R:
         """Call a moving function of `db.functions`; publish what it enqueued, and emit events.
 
         Repeats as safely as the function. Raises what the function raises, and Unreachable.
         """
+        point("before", function.__name__)
         reply = self.database.call(function, *arguments, moves=signals.wanted(), **keywords)
+        point("after", function.__name__)
         self.told(reply)
         return reply
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasker.db import functions
 from tasker.domain.errors import Unreachable
+from tasker.faults import point
 
 if TYPE_CHECKING:
     from tasker.orchestration.engine import Engine
@@ -60,6 +61,7 @@ def recover(engine: Engine, watch: SilentWorkers) -> int:
         raise
     if silent:
         stopped = engine.database.call(functions.stop_workers, list(silent), list(silent.values()), "silent")
+        point("after", "stop_workers")
         if stopped:
             _log.warning("workers %s are silent and taken for dead", stopped)
     return take_back(engine)
@@ -87,6 +89,7 @@ def republish(engine: Engine) -> int:
         PROBE_STEPS,
         MAX_REPUBLISHES,
     )
+    point("after", "republish_steps")
     engine.told(reply)
     if reply.count:
         _log.warning("%d steps are published again: their messages were lost", reply.count)

@@ -7,14 +7,17 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tasker.db import functions
 from tasker.domain.errors import Unreachable
+from tasker.faults import point
 from tasker.orchestration.recovery import take_back
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from tasker.db.engine import Database
     from tasker.orchestration.engine import Engine
@@ -32,8 +35,12 @@ class Children:
     vanish between two looks, or register in its last moment.
     """
 
-    def __init__(self, pool: Any, engine: Engine, beats: Database, identity: Identity) -> None:
+    def __init__(
+        self, pool: Any, replace: Callable[[], object], engine: Engine, beats: Database, identity: Identity
+    ) -> None:
+        """`replace` has the pool start others for those that have ended; it is called in another thread."""
         self._pool = pool
+        self._replace = replace
         self._engine = engine
         self._database = beats
         self._identity = identity
@@ -56,10 +63,12 @@ class Children:
         pool = {process.pid for process in list(self._pool._pool._pool) if process.pid is not None}  # noqa: SLF001 - Celery offers no other list
         missed = {child for child, pid in rows.items() if pid not in pool}
         # a child can be heard of before its pool knows it, and another's process may have taken over its pid
-        gone = [child for child in rows if not _exists(rows[child]) or child in self._missed & missed]
+        gone = [child for child in rows if _has_ended(rows[child]) or child in self._missed & missed]
         self._missed = missed
         if gone:
+            self._replace()
             self._database.call(functions.stop_workers, gone, None, "process_gone")
+            point("after", "stop_children")
             take_back(self._engine)
 
 
@@ -75,9 +84,16 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _exists(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
+    """Whether there is no such process, or a child of ours that has ended and that nobody has waited for.
+
+    Celery looks for ended children every 5 s; it is left to reap them.
+    """
+    with suppress(ChildProcessError):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasker.db import functions
 from tasker.domain.errors import Unreachable
+from tasker.faults import point
 
 if TYPE_CHECKING:
     import threading
@@ -32,6 +33,7 @@ def beat(
     """
     while not stopped.wait(every_seconds):
         try:
+            point("before", "beat")
             worker = identity.worker()
             if not database.call(functions.beat_worker, worker, *news()):
                 _log.warning("this worker was taken for dead; it registers anew")

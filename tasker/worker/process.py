@@ -127,13 +127,20 @@ class WorkerProcess:
         if coordinates:
             _start_thread(Coordinator(self._engine, self.identity.worker).run, self._stopped)
         if self._forks:
-            children = Children(self._worker.pool, self._engine, self._beats, self.identity)
+            children = Children(
+                self._worker.pool, self._replace_children, self._engine, self._beats, self.identity
+            )
             _start_thread(children.run, self._settings.child_poll_seconds, self._stopped)
 
     def in_new_child(self) -> None:
         """In a prefork child: die with the main process, and take over none of its locks."""
         die_with_parent(self.identity.main_pid)
         self.runner = Runner(self._engine, self.identity)
+
+    def _replace_children(self) -> None:
+        """Have Celery's loop do now what it does every 5 s."""
+        if self._worker.hub is not None:
+            self._worker.hub.call_soon(self._worker.pool.maintain_pool)
 
     def _note_received(self, request: Any, **_: Any) -> None:
         at = request.request_dict.get(PUBLISHED_AT)

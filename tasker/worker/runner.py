@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from tasker.db import functions
 from tasker.domain.errors import WorkerStopped
+from tasker.faults import point
 from tasker.orchestration.advance import finish
 from tasker.orchestration.patience import until_answered
 from tasker.worker.batch import Batch
@@ -51,8 +52,12 @@ class Runner:
             try:
                 while batch.unbegun:
                     while step := batch.take():
-                        batch.finished(self._executor.execute(step, batch.contexts[step.task_id]))
+                        point("before", "handler")
+                        outcome = self._executor.execute(step, batch.contexts[step.task_id])
+                        point("after", "handler")
+                        batch.finished(outcome)
                     batch.add(self._record(batch.take_finished(), self._keep(batch)))
+                    point("after", "keep")
             except BaseException:
                 self._record(batch.take_finished(), None)
                 self._release(batch.take_all())

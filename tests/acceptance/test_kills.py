@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tasker import Task
 from tasker.dev.redis import start_redis
+from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Worker, eventually
 from tests.conftest import Databases, redis_client_of
 
@@ -45,12 +45,6 @@ def standing(
         yield system, system.ready(worker)
 
 
-def effects(system: System) -> Counter[str]:
-    """How often each step has had its effect, by its idempotency key."""
-    ledger = system.folder / "ledger"
-    return Counter(ledger.read_text().split()) if ledger.exists() else Counter()
-
-
 def submit(system: System, tasks: int) -> list[Task]:
     return system.tasker.submit_many([("ledger/fan", None)] * tasks)
 
@@ -71,20 +65,6 @@ def await_running(system: System, worker: Worker) -> int:
     """A process of `worker` that runs a step, after it has had some effects already."""
     eventually(lambda: len(effects(system)) > STEPS and running_under(system, worker), "steps run")
     return (running_under(system, worker) or [worker.pid])[0]
-
-
-def assert_settled(system: System, tasks: Sequence[Task]) -> None:
-    """Every task is complete, every step had an effect, and no more of them than it had attempts."""
-    assert [system.settled(task) for task in tasks] == ["complete"] * len(tasks)
-    ids = [task.id for task in tasks]
-    query = "select task_id || '/' || name, state, attempt from tasker.steps where task_id = any(%s)"
-    steps = system.rows(query, ids)
-    assert {state for _, state, _ in steps} == {"complete"}
-    had = effects(system)
-    odd = {step: (had[step], attempts) for step, _, attempts in steps if not 1 <= had[step] <= attempts}
-    assert odd == {}
-    assert len(steps) == STEPS * len(tasks)
-    assert system.violations() == []
 
 
 def test_a_killed_child_costs_its_step_one_attempt_and_no_task_its_end(

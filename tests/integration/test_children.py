@@ -34,6 +34,7 @@ class Pool:
     def __post_init__(self) -> None:
         self.processes: list[Process] = []
         self._pool = type("Inner", (), {"_pool": self.processes})
+        self.maintained = threading.Event()
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def pool() -> Pool:
 
 @pytest.fixture
 def children(engine: Engine, identity: Identity, pool: Pool) -> Children:
-    return Children(pool, engine, engine.database, identity)
+    return Children(pool, pool.maintained.set, engine, engine.database, identity)
 
 
 class Child(HandPlayedWorker):
@@ -93,6 +94,19 @@ def test_the_steps_of_a_child_that_vanished_between_two_looks_are_taken_back(
     assert states(engine, task) == {"": "in_progress", "kept": "in_progress", "lost": "enqueued"}
     children.look()
     assert stopped(engine) == [dead.id]
+
+
+def test_a_child_that_nobody_has_waited_for_is_missed_and_replaced(
+    engine: Engine, identity: Identity, pool: Pool, children: Children
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pool.processes += [Process(process.pid)]
+        dead = Child(engine, identity, process.pid)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        children.look()
+        assert stopped(engine) == [dead.id]
+        assert pool.maintained.is_set()
+        assert process.returncode is None, "it is for the pool to wait for it"
 
 
 def test_a_process_that_is_being_started_has_no_pid_and_disturbs_nothing(
