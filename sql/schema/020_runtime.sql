@@ -28,6 +28,8 @@ create index workers_alive on tasker.workers (id) where stopped_at is null;
 create table tasker.queues (
     name        text primary key,
     paused_at   timestamptz,
+    paused_by   text,
+    paused_because text,
     gate_open   boolean not null default true,
     received_at timestamptz,
     heard_at    timestamptz

@@ -38,13 +38,13 @@ MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILURE: "failed; for `db status` something is pending, for `doctor` something is wrong",
     ExitCode.USAGE: "the command line is wrong",
-    ExitCode.NOT_FOUND: "no such task, step or template",
+    ExitCode.NOT_FOUND: "no such task, step, template or queue",
     ExitCode.CONFLICT: "its state, or what is stored already, does not allow it",
     ExitCode.NOT_ALLOWED: "the database's user may not do this",
     ExitCode.UNREACHABLE: "PostgreSQL or the broker does not answer, or refuses the login",
     ExitCode.TASK_FAILED: "waited for a task that ended in error",
     ExitCode.TASK_CANCELLED: "waited for a task that was cancelled",
-    ExitCode.TIMED_OUT: "waited too long; the task goes on",
+    ExitCode.TIMED_OUT: "waited too long; what was waited for goes on",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "template": LateCommand("tasker.cli.template:template", "Look at, check and store templates."),
     "task": LateCommand("tasker.cli.task:task", "Submit tasks, follow them, explain and repair them."),
     "step": LateCommand("tasker.cli.step:step", "Look at the steps of a task, and retry them."),
+    "queue": LateCommand("tasker.cli.queue:queue", "See what waits in queues, and hold them."),
     "doctor": LateCommand(
         "tasker.cli.doctor:doctor",
         "Find what is wrong with this installation, and say what to do; exit code 1 when something is.",

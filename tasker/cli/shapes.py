@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tasker.db.engine import Database
-    from tasker.domain.records import AttemptRecord, StepRecord, StoredTemplate, TaskRecord, TemplateRecord
+    from tasker.domain.records import (
+        AttemptRecord,
+        QueueRecord,
+        StepRecord,
+        StoredTemplate,
+        TaskRecord,
+        TemplateRecord,
+    )
 
 
 class StepOfTaskJson(TypedDict):
@@ -182,11 +189,32 @@ class WhyJson(TypedDict):
     reasons: list[ReasonJson]
 
 
-class CancelledJson(TypedDict):
-    """What `task cancel` did."""
+class TaskStateJson(TypedDict):
+    """A task that was cancelled, paused or resumed, and its state now."""
 
     task_id: str
     state: str
+
+
+class QueueJson(TypedDict):
+    """A queue. `held` are its ready steps, save those of paused tasks; `published` have a message out."""
+
+    queue: str
+    paused_at: str | None
+    paused_by: str | None
+    reason: str | None
+    held: int
+    published: int
+    running: int
+    workers: int
+    last_heard_at: str | None
+
+
+class QueuesJson(TypedDict):
+    """Queues."""
+
+    items: list[QueueJson]
+    next_cursor: str | None
 
 
 class RetriedJson(TypedDict):
@@ -294,6 +322,21 @@ def step_json(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> S
             )
             for each in attempts
         ],
+    )
+
+
+def queue_json(queue: QueueRecord) -> QueueJson:
+    """A queue as of when it was read."""
+    return QueueJson(
+        queue=queue.name,
+        paused_at=_time(queue.paused_at),
+        paused_by=queue.paused_by,
+        reason=queue.paused_because,
+        held=queue.held,
+        published=queue.published,
+        running=queue.running,
+        workers=queue.workers,
+        last_heard_at=_time(queue.heard_at),
     )
 
 

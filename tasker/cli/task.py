@@ -20,12 +20,12 @@ from tasker.cli.options import (
 )
 from tasker.cli.output import note, print_json, print_table
 from tasker.cli.shapes import (
-    CancelledJson,
     GraphJson,
     ReasonJson,
     RetriedJson,
     TaskJson,
     TasksJson,
+    TaskStateJson,
     WhyJson,
     listed_task,
     task_json,
@@ -33,6 +33,7 @@ from tasker.cli.shapes import (
 from tasker.cli.task_view import print_task, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -248,7 +249,7 @@ def graph(invocation: Invocation, task_id: UUID, *, form: str | None) -> None:
 
 
 @task.command(
-    prints=CancelledJson,
+    prints=TaskStateJson,
     epilog='tasker task cancel 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f --reason "ordered twice"',
 )
 @task_argument
@@ -259,13 +260,37 @@ def cancel(invocation: Invocation, task_id: UUID, *, actor: str, reason: str | N
     """End a task and all its open steps at once; what a running handler reports later is refused."""
     from tasker.orchestration import operate
 
-    found = invocation.client.task(task_id)
-    operate.cancel_task(invocation.client.engine, task_id, actor=actor, reason=reason)
-    state = found.refresh().state
-    if form == "json":
-        print_json(CancelledJson(task_id=str(task_id), state=state))
-    else:
-        click.echo(f"{task_id} is {state}")
+    _move(invocation, task_id, operate.cancel_task, form, actor=actor, reason=reason)
+
+
+@task.command(
+    prints=TaskStateJson,
+    epilog='tasker task pause 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f --reason "bank is closed"',
+)
+@task_argument
+@operator_options
+@output_option()
+@click.pass_obj
+def pause(invocation: Invocation, task_id: UUID, *, actor: str, reason: str | None, form: str) -> None:
+    """Hold a task: steps that run are finished, and no other starts until `task resume`."""
+    from tasker.orchestration import operate
+
+    _move(invocation, task_id, operate.pause_task, form, actor=actor, reason=reason)
+
+
+@task.command(
+    prints=TaskStateJson,
+    epilog='tasker task resume 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f --reason "bank is open"',
+)
+@task_argument
+@operator_options
+@output_option()
+@click.pass_obj
+def resume(invocation: Invocation, task_id: UUID, *, actor: str, reason: str | None, form: str) -> None:
+    """Let a paused task go on."""
+    from tasker.orchestration import operate
+
+    _move(invocation, task_id, operate.resume_task, form, actor=actor, reason=reason)
 
 
 @task.command(
@@ -290,6 +315,19 @@ def retry(invocation: Invocation, task_id: UUID, *, actor: str, reason: str | No
         return
     for name in names:
         click.echo(f"{task_id}/{name} is retried")
+
+
+def _move(
+    invocation: Invocation, task_id: UUID, action: Callable[..., None], form: str, **said: str | None
+) -> None:
+    """Let an operator's action of `operate` move a task, and print its state then."""
+    found = invocation.client.task(task_id)
+    action(invocation.client.engine, task_id, **said)
+    state = found.refresh().state
+    if form == "json":
+        print_json(TaskStateJson(task_id=str(task_id), state=state))
+    else:
+        click.echo(f"{task_id} is {state}")
 
 
 def _print(invocation: Invocation, task_id: UUID, form: str, *, created: bool) -> None:

@@ -194,6 +194,35 @@ def cancel_tasks(
     )
 
 
+def pause_tasks(
+    connection: Connection, tasks: Sequence[UUID], actor: str | None, reason: str | None, *, moves: bool
+) -> Moved:
+    """Hold what tasks have not begun."""
+    query = "select tasker.pause_tasks(%s::uuid[], %s, %s, %s)"
+    return _moved(_call(connection, query, list(tasks), actor, reason, moves))
+
+
+def resume_tasks(
+    connection: Connection, tasks: Sequence[UUID], actor: str | None, reason: str | None, *, moves: bool
+) -> Moved:
+    """Let paused tasks go on."""
+    query = "select tasker.resume_tasks(%s::uuid[], %s, %s, %s)"
+    return _moved(_call(connection, query, list(tasks), actor, reason, moves))
+
+
+def pause_queues(
+    connection: Connection, queues: Sequence[str], actor: str | None, reason: str | None
+) -> Moved:
+    """Hold what steps of queues have not begun; `refused` are the names nobody knows."""
+    query = "select tasker.pause_queues(%s::text[], %s, %s)"
+    return _moved(_call(connection, query, list(queues), actor, reason))
+
+
+def resume_queues(connection: Connection, queues: Sequence[str]) -> Moved:
+    """Let paused queues go on; `refused` are the names nobody knows."""
+    return _moved(_call(connection, "select tasker.resume_queues(%s::text[])", list(queues)))
+
+
 def register_worker(  # noqa: PLR0917 - the SQL function's own order
     connection: Connection,
     parent: int | None,

@@ -68,6 +68,10 @@ class TemplateNotFound(NotFound):
     """No active template has this name and version."""
 
 
+class QueueNotFound(NotFound):
+    """No template and no worker has named this queue."""
+
+
 class StateConflict(TaskerError):
     """The task or step is in a state that does not allow this; the message names the state found."""
 

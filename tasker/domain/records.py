@@ -216,6 +216,34 @@ class ExecutionContext:
     next_due_at: datetime | None
 
 
+class Hold(NamedTuple):
+    """That an operator has paused a task or a queue: since when, who, why."""
+
+    since: datetime
+    by: str | None
+    because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRecord:
+    """A queue. `held` are its ready steps, save those of paused tasks; `published` have a message out.
+
+    `running` counts attempts that have not ended, `workers` the live mains that serve it; `heard_at` is when
+    one of them last reported to have received a message.
+    """
+
+    name: str
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_because: str | None
+    gate_open: bool
+    held: int
+    published: int
+    running: int
+    workers: int
+    heard_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class QueueHealth:
     """How a queue stands; ages are None where there is nothing to be old."""

@@ -164,6 +164,22 @@ class Task:
         operate.cancel_task(self._tasker.engine, self.id, actor=None, reason=reason)
         return self.refresh()
 
+    def pause(self, reason: str | None = None) -> Task:
+        """Hold the task: handlers that run end, and nothing more of it starts until it is resumed.
+
+        Again changes nothing. Raises StateConflict unless the task is in progress.
+        """
+        operate.pause_task(self._tasker.engine, self.id, actor=None, reason=reason)
+        return self.refresh()
+
+    def resume(self, reason: str | None = None) -> Task:
+        """Let a paused task go on, within half a second; if all of it failed meanwhile, it is in error now.
+
+        Again changes nothing. Raises StateConflict for a task that cannot have been resumed.
+        """
+        operate.resume_task(self._tasker.engine, self.id, actor=None, reason=reason)
+        return self.refresh()
+
     def publish(self) -> None:
         """Start at once what a submit inside your transaction created, after you have committed.
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tasker.db import diagnosis, queries
+from tasker.db import diagnosis, holds, queries
 from tasker.domain.durations import duration
 from tasker.domain.errors import TaskNotFound
 from tasker.domain.states import ACTIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from tasker.db.functions import Connection
-    from tasker.domain.records import Readiness
+    from tasker.domain.records import Hold, Readiness
 
 SILENT_COORDINATOR_SECONDS = 15.0
 """Loops run at least every few seconds; when none has for this long, nobody runs them."""
@@ -42,7 +42,8 @@ SENTENCES = {
     "worker_stopped": "{name} was running {place}, which has stopped; a coordinator gives it to another",
     "overdue": "{name} waits for {event}, {due}; a coordinator starts it",
     "undispatched": "{name} is held no longer; a coordinator enqueues it",
-    "queue_paused": "{name} is held: queue `{queue}` is paused",
+    "queue_paused": "{name} is held: queue `{queue}` was paused {held}; "
+    "`tasker queue resume {queue}` lets it go on",
     "queue_gated": "{name} is held: enough is published on queue `{queue}`; it follows as workers catch up",
     "task_paused": "{name} is held: the task is paused",
     "given_back": "{name} was given back by a worker that lacks handler `{handler}`; offered again {due}",
@@ -64,7 +65,7 @@ class Reason:
     """Why a step has not finished; `text`, which is also its str(), says what to do where something is.
 
     `codes` are the blocking reasons of `step_readiness`, the decisive one first. `step` and `state` are None
-    for a sentence about several steps, and about the system: `no_coordinator`.
+    for a sentence about several steps, about the task (`task_paused`) and the system (`no_coordinator`).
     """
 
     step: str | None
@@ -88,15 +89,22 @@ def why(connection: Connection, task: UUID, step: str | None = None) -> list[Rea
         known = queries.get_step(connection, task, step)
         rows = [row for row in rows if row.step_id == known.id]
     unfinished = sorted((row for row in rows if row.blocking_reasons), key=_urgency)
-    reasons = [Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row)) for row in unfinished]
-    return [*_missing_coordinator(connection, unfinished), *_collapsed(reasons)]
+    paused = holds.queue_holds(connection, list({row.queue for row in unfinished}))
+    reasons = [
+        Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row, paused)) for row in unfinished
+    ]
+    return [
+        *_missing_coordinator(connection, unfinished),
+        *_paused_task(connection, unfinished),
+        *_collapsed(reasons),
+    ]
 
 
 def _urgency(row: Readiness) -> int:
     return _URGENCY[row.blocking_reasons[0]]
 
 
-def _sentence(row: Readiness) -> str:
+def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
     return SENTENCES[row.blocking_reasons[0]].format(
         name=row.name,
         task=row.task_id,
@@ -112,6 +120,7 @@ def _sentence(row: Readiness) -> str:
         since=duration((row.at - row.since).total_seconds()),
         again=f", its message sent again {_times(row.republished)}" if row.republished else "",
         parents=_parents(row),
+        held=_held(paused.get(row.queue), row.at),
     )
 
 
@@ -127,6 +136,14 @@ def _due(due: datetime | None, at: datetime) -> str:
         return "at no set time"
     seconds = (due - at).total_seconds()
     return f"due in {duration(seconds)}" if seconds > 0 else f"due {duration(-seconds)} ago"
+
+
+def _held(hold: Hold | None, at: datetime) -> str:
+    if hold is None:
+        return ""
+    by = f" by {hold.by}" if hold.by else ""
+    because = f" ({hold.because})" if hold.because else ""
+    return f"{duration((at - hold.since).total_seconds())} ago{by}{because}"
 
 
 def _parents(row: Readiness) -> str:
@@ -148,6 +165,17 @@ def _collapsed(reasons: Sequence[Reason]) -> Iterator[Reason]:
             names = ", ".join(rest[:NAMES_SHOWN]) + (", …" if len(rest) > NAMES_SHOWN else "")
             steps = "1 more step" if len(rest) == 1 else f"{len(rest)} more steps"
             yield Reason(None, None, (code,), f"{steps} likewise: {names}")
+
+
+def _paused_task(connection: Connection, unfinished: Sequence[Readiness]) -> Iterator[Reason]:
+    """Who has paused the task, whatever its steps do."""
+    for row in unfinished[:1]:
+        hold = holds.task_hold(connection, row.task_id)
+        if hold is not None:
+            text = (
+                f"the task was paused {_held(hold, row.at)}; `tasker task resume {row.task_id}` lets it go on"
+            )
+            yield Reason(None, None, ("task_paused",), text)
 
 
 def _missing_coordinator(connection: Connection, unfinished: Sequence[Readiness]) -> Iterator[Reason]:

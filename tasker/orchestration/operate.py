@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from tasker.db import functions
-from tasker.domain.errors import StateConflict
+from tasker.db import functions, holds
+from tasker.domain.errors import StateConflict, WaitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    from tasker.domain.records import QueueRecord
     from tasker.domain.replies import Moved
     from tasker.orchestration.engine import Engine
+
+LOOK_SECONDS = 0.2
+"""How often draining a queue looks whether something of it still runs."""
 
 
 def cancel_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | None) -> None:
@@ -23,6 +28,76 @@ def cancel_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | 
     reply = engine.run(functions.cancel_tasks, [task], actor, reason)
     for refused in reply.refused:
         raise StateConflict(f"task {task} is {refused['state']} and cannot be cancelled any more")
+
+
+def pause_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | None) -> None:
+    """Hold a task: what runs ends, and nothing more of it starts until it is resumed. Again changes nothing.
+
+    Raises StateConflict unless the task is in progress.
+    """
+    reply = engine.run(functions.pause_tasks, [task], actor, reason)
+    for refused in reply.refused:
+        raise StateConflict(f"task {task} is {refused['state']}, and only a task in progress can be paused")
+
+
+def resume_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | None) -> None:
+    """Let a paused task go on; it settles if meanwhile all has failed that could run. Again changes nothing.
+
+    Raises StateConflict for a task that is not in progress and was not resumed before.
+    """
+    reply = engine.run(functions.resume_tasks, [task], actor, reason)
+    for refused in reply.refused:
+        raise StateConflict(f"task {task} is {refused['state']}, and only a paused task can be resumed")
+
+
+def pause_queue(engine: Engine, queue: str, *, actor: str | None, reason: str | None) -> QueueRecord:
+    """Hold a queue: what runs ends, and nothing more of it starts until it is resumed. Again changes nothing.
+
+    Raises QueueNotFound.
+    """
+    engine.database.call(functions.pause_queues, [queue], actor, reason)
+    return engine.database.call(holds.get_queue, queue)
+
+
+def resume_queue(engine: Engine, queue: str) -> QueueRecord:
+    """Let a paused queue go on; the coordinator starts what it held. Again changes nothing.
+
+    Raises QueueNotFound.
+    """
+    engine.database.call(functions.resume_queues, [queue])
+    return engine.database.call(holds.get_queue, queue)
+
+
+def drain_queue(
+    engine: Engine,
+    queue: str,
+    *,
+    actor: str | None,
+    reason: str | None,
+    timeout_seconds: float | None,
+    tell: Callable[[int], None],
+) -> QueueRecord:
+    """Pause a queue, and wait until none of its steps runs; it stays paused. Again waits again.
+
+    `tell` hears at each look how many steps still run. Raises QueueNotFound, and WaitTimeout after
+    `timeout_seconds`; None waits for ever.
+    """
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    pause_queue(engine, queue, actor=actor, reason=reason)
+    calls = engine.database.call(holds.calls_under_way)
+    while True:
+        # before the steps: a call that has ended is seen in what it started
+        calls &= engine.database.call(holds.calls_under_way)
+        running = engine.database.call(holds.running_steps, queue)
+        if not calls and not running:
+            return engine.database.call(holds.get_queue, queue)
+        tell(running)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeout(
+                f"still running on queue {queue} after {timeout_seconds:g} s: {running}; the queue stays "
+                f"paused, and `tasker queue resume {queue}` lets it go on"
+            )
+        time.sleep(LOOK_SECONDS)
 
 
 def retry_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | None) -> list[int]:

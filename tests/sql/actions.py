@@ -81,3 +81,27 @@ def cancel(session: Protocol, *tasks: UUID, moves: bool = False) -> Reply:
     """cancel_tasks."""
     reply: Reply = session.call("cancel_tasks", list(tasks), OPERATOR, REASON, moves)
     return reply
+
+
+def pause(session: Protocol, *tasks: UUID, moves: bool = False) -> Reply:
+    """pause_tasks."""
+    reply: Reply = session.call("pause_tasks", list(tasks), OPERATOR, REASON, moves)
+    return reply
+
+
+def resume(session: Protocol, *tasks: UUID, moves: bool = False) -> Reply:
+    """resume_tasks."""
+    reply: Reply = session.call("resume_tasks", list(tasks), OPERATOR, REASON, moves)
+    return reply
+
+
+def pause_queues(session: Protocol, *queues: str) -> Reply:
+    """pause_queues."""
+    reply: Reply = session.call("pause_queues", list(queues), OPERATOR, REASON)
+    return reply
+
+
+def resume_queues(session: Protocol, *queues: str) -> Reply:
+    """resume_queues."""
+    reply: Reply = session.call("resume_queues", list(queues))
+    return reply

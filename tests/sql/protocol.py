@@ -287,12 +287,12 @@ class Protocol:
     # Circumstances
 
     def pause_queue(self, queue: str = QUEUE) -> None:
-        """Hold a queue's steps: the column that the operator's command sets."""
-        self._set_queue(queue, "paused_at = tasker.clock()")
+        """pause_queues of one queue."""
+        self.call("pause_queues", [queue], None, None)
 
     def resume_queue(self, queue: str = QUEUE) -> None:
-        """Undo `pause_queue`."""
-        self._set_queue(queue, "paused_at = null")
+        """resume_queues of one queue."""
+        self.call("resume_queues", [queue])
 
     def close_gate(self, queue: str = QUEUE) -> None:
         """Hold a queue's steps as back-pressure does."""
@@ -306,28 +306,13 @@ class Protocol:
         changed = self.connection.execute(f"update tasker.queues set {setting} where name = %s", [queue])
         assert changed.rowcount == 1, f"there is no queue {queue}"
 
-    def pause_task(self, task: UUID) -> None:
-        """Move a task to paused, its log included."""
-        self._move_task(task, "in_progress", "paused")
+    def pause_task(self, task: UUID, *, moves: bool = False) -> None:
+        """pause_tasks of one task, which has to be in progress."""
+        assert self.call("pause_tasks", [task], None, None, moves)["moved"] == [str(task)]
 
-    def resume_task(self, task: UUID) -> None:
-        """Undo `pause_task`; its held steps are seen by the dispatch loop again."""
-        self._move_task(task, "paused", "in_progress")
-        self.connection.execute(
-            "update tasker.steps set ready_at = tasker.clock()"
-            " where task_id = %s and state = 'ready' and run_after is null",
-            [task],
-        )
-
-    def _move_task(self, task: UUID, source: str, target: str) -> None:
-        moved = self.connection.execute(
-            "with moved as (update tasker.tasks set state = %(target)s"
-            " where id = %(task)s and state = %(source)s returning id)"
-            " insert into tasker.transitions (task_id, from_state, to_state, at)"
-            " select id, %(source)s, %(target)s, tasker.clock() from moved",
-            {"task": task, "source": source, "target": target},
-        )
-        assert moved.rowcount == 1, f"task {task} is not {source}"
+    def resume_task(self, task: UUID, *, moves: bool = False) -> None:
+        """resume_tasks of one task, which has to be paused."""
+        assert self.call("resume_tasks", [task], None, None, moves)["moved"] == [str(task)]
 
     def expect(self, **handlers: float) -> None:
         """Set what steps of handlers take, in ms."""

@@ -313,15 +313,31 @@ class World:
         self.fence(self.session.steps(task).values())
 
     def pause(self, task: UUID) -> None:
-        """Pause a task that is in progress."""
-        if self.session.task(task)["state"] == "in_progress":
-            self.session.pause_task(task)
+        """pause_tasks; the reply is lost once."""
+        moves = self.session.task(task)["state"] in allowed(TASK_MOVES, "pause")
+        assert actions.pause(self.session, task)["moved"] == [str(task)] * moves
+        assert actions.pause(self.session, task)["moved"] == []
 
     def resume(self, task: UUID) -> None:
-        """Resume a paused task that has something to go on with."""
-        row = self.session.task(task)
-        if row["state"] == "paused" and row["steps_active"] > 0:
-            self.session.resume_task(task)
+        """resume_tasks; the reply is lost once. A task in which nothing can run any more is then in error."""
+        before = self.session.task(task)
+        moves = before["state"] in allowed(TASK_MOVES, "resume")
+        assert actions.resume(self.session, task)["moved"] == [str(task)] * moves
+        if moves:
+            state = "in_progress" if before["steps_active"] else "error"
+            assert self.session.task(task)["state"] == state
+            again = actions.resume(self.session, task)
+            assert (again["moved"], again["refused"]) == ([], [])
+
+    def pause_queue(self, queue: str) -> None:
+        """pause_queues."""
+        actions.pause_queues(self.session, queue)
+        assert actions.pause_queues(self.session, queue)["moved"] == []
+
+    def resume_queue(self, queue: str) -> None:
+        """resume_queues."""
+        actions.resume_queues(self.session, queue)
+        assert actions.resume_queues(self.session, queue)["moved"] == []
 
     # What must hold
 
@@ -363,7 +379,7 @@ class World:
     def come_to_rest(self) -> None:
         """Everything held goes on, every message arrives, every handler succeeds: then all is settled."""
         for queue in (QUEUE, SLOW):
-            self.session.resume_queue(queue)
+            self.resume_queue(queue)
             self.session.open_gate(queue)
         for task in self.tasks:
             self.resume(task)
@@ -382,8 +398,7 @@ class World:
                 break
         self.check()
         left = {task: self.session.counters(task) for task in self.tasks}
-        assert {task: it for task, it in left.items() if it[0] not in TASK_SETTLED and it[2] > 0} == {}
-        assert all(state in TASK_SETTLED or state == "paused" for state, *_ in left.values()), left
+        assert all(state in TASK_SETTLED for state, *_ in left.values()), left
 
 
 def may_win(row: Row, worker: Worker) -> bool:

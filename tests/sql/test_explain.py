@@ -12,8 +12,19 @@ import pytest
 from tasker.domain.errors import StepNotFound, TaskNotFound
 from tasker.domain.packaged import packaged_folder
 from tasker.orchestration.explain import SENTENCES, why
-from tests.sql.actions import cancel, park, recover, skip, stop
-from tests.sql.protocol import Protocol
+from tests.sql.actions import (
+    OPERATOR,
+    REASON,
+    cancel,
+    park,
+    pause,
+    pause_queues,
+    recover,
+    resume,
+    skip,
+    stop,
+)
+from tests.sql.protocol import QUEUE, Protocol
 
 
 @pytest.fixture
@@ -189,7 +200,10 @@ def test_a_held_step_says_by_what(protocol: Protocol, run: Run) -> None:
     run("a")
     protocol.pause_queue()
     task = protocol.submit()
-    assert only(protocol, task) == "a is held: queue `celery` is paused"
+    protocol.pass_time(75)
+    assert only(protocol, task) == (
+        "a is held: queue `celery` was paused 1 min 15 s ago; `tasker queue resume celery` lets it go on"
+    )
     protocol.resume_queue()
     protocol.close_gate()
     assert only(protocol, task).startswith("a is held: enough is published on queue `celery`")
@@ -197,6 +211,22 @@ def test_a_held_step_says_by_what(protocol: Protocol, run: Run) -> None:
     assert only(protocol, task) == "a is held no longer; a coordinator enqueues it"
     protocol.pause_task(task)
     assert only(protocol, task) == "a is held: the task is paused"
+
+
+def test_a_paused_task_and_queue_say_who_did_it_and_why(protocol: Protocol, run: Run) -> None:
+    task = run("a > b")
+    protocol.claim(protocol.steps(task)["a"])
+    pause(protocol, task)
+    protocol.pass_time(5)
+    assert said(protocol, task)[0] == (
+        f"the task was paused 5 s ago by {OPERATOR} ({REASON}); `tasker task resume {task}` lets it go on"
+    )
+    assert why(protocol.connection, task)[0].codes == ("task_paused",)
+    resume(protocol, task)
+    assert not any("paused" in sentence for sentence in said(protocol, task))
+    pause_queues(protocol, QUEUE)
+    other = protocol.submit()
+    assert f"was paused 0 s ago by {OPERATOR} ({REASON}); " in only(protocol, other, "a")
 
 
 def test_a_step_names_the_parents_it_waits_for(protocol: Protocol, run: Run) -> None:

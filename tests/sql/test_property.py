@@ -27,8 +27,10 @@ SHARES = {
     "release_late": 1,
     "finish_late": 2,
     "finish_again": 2,
-    "hold": 3,
+    "pause_queue": 2,
+    "gate": 1,
     "pause": 2,
+    "resume": 2,
     "skip": 1,
     "resolve": 1,
     "retry": 3,
@@ -195,20 +197,21 @@ class Move:
 
     # Operators
 
-    def hold(self) -> None:
+    def pause_queue(self) -> None:
+        queue = self.chance.choice([QUEUE, SLOW])
+        (self.world.pause_queue if self.one_in(3) else self.world.resume_queue)(queue)
+
+    def gate(self) -> None:
         session = self.world.session
         queue = self.chance.choice([QUEUE, SLOW])
-        if self.one_in(3):
-            self.chance.choice([session.pause_queue, session.close_gate])(queue)
-        else:
-            session.resume_queue(queue)
-            session.open_gate(queue)
+        (session.close_gate if self.one_in(3) else session.open_gate)(queue)
 
     def pause(self) -> None:
-        for task in self.world.tasks:
-            self.world.resume(task)
         if self.one_in(2):
             self.world.pause(self.chance.choice(self.world.tasks))
+
+    def resume(self) -> None:
+        self.world.resume(self.chance.choice(self.world.tasks))
 
     def skip(self) -> None:
         self.world.skip(self.some(list(self.world.rows()), 2))
