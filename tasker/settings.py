@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         default=500, gt=0, description="Age of a claim at which its unbegun steps are given back."
     )
 
+    statement_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Limit of one call to PostgreSQL; raise it if one `submit_many` makes a million steps.",
+    )
     heartbeat_seconds: float = Field(default=3, gt=0, description="Between two beats of a worker.")
     silence_seconds: float = Field(
         default=12, gt=0, description="Observed silence after which a worker is taken for dead."

@@ -48,7 +48,9 @@ class Invocation:
         """The database, for commands that only read it. Raises SettingsError when none is named."""
         from tasker.db.engine import Database
 
-        return Database(self.settings.require_database_url(), connections=1, name="tasker cli")
+        limit = self.settings.statement_timeout_seconds
+        url = self.settings.require_database_url()
+        return Database(url, connections=1, name="tasker cli", statement_timeout_seconds=limit)
 
     @cached_property
     def client(self) -> Tasker:

@@ -152,6 +152,45 @@ def is_test_database(connection: Connection) -> bool:
     return row.mark == "test database"
 
 
+def valid_indexes(connection: Connection) -> set[str]:
+    """The indexes of the schema's tables that queries can use."""
+    rows = fetch(
+        connection,
+        _Name,
+        "select c.relname as name from pg_index i join pg_class c on c.oid = i.indexrelid"
+        " where c.relnamespace = 'tasker'::regnamespace and i.indisvalid",
+    )
+    return {row.name for row in rows}
+
+
+def server(connection: Connection) -> Server:
+    """What PostgreSQL is set to in a session like ours, and how full it is."""
+    (row,) = fetch(
+        connection,
+        Server,
+        """
+        select current_setting('synchronous_commit') as synchronous_commit,
+            current_setting('default_transaction_isolation') as default_transaction_isolation,
+            (select setting::int from pg_settings where name = 'statement_timeout') / 1000.0
+                as statement_timeout_seconds,
+            (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+            current_setting('max_connections')::int
+                - current_setting('superuser_reserved_connections')::int as max_connections
+        """,
+    )
+    return row
+
+
+class Server(NamedTuple):
+    """Settings that matter to us; the connections are those of everybody, superusers' own aside."""
+
+    synchronous_commit: str
+    default_transaction_isolation: str
+    statement_timeout_seconds: float
+    connections: int
+    max_connections: int
+
+
 class AbandonedAttempts(NamedTuple):
     """Open attempts under stopped workers, and the seconds since the first of these stopped; 0 for none."""
 
@@ -171,6 +210,10 @@ class _Ancestor(NamedTuple):
 
 class _Document(NamedTuple):
     document: dict[str, Any]
+
+
+class _Name(NamedTuple):
+    name: str
 
 
 class _Seconds(NamedTuple):

@@ -8,12 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from tasker.db.migrate import libpq_url
-from tasker.domain.errors import SettingsError, Unreachable
+from tasker.db.connect import Connector, libpq_url
+from tasker.domain.errors import Unreachable
 from tasker.domain.forks import forget_after_fork
 
 if TYPE_CHECKING:
@@ -28,14 +27,8 @@ RETRYABLE = ("40P01", "40001", "55P03")
 """Deadlock, serialisation failure, lock not available: normal, and gone when the whole call is repeated."""
 TRIES = 6
 POOL_WAIT_SECONDS = 30
-WATCHED_CONNECTION = {
-    "connect_timeout": 4,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,
-}
-"""libpq parameters: a connection that a network swallowed is noticed within half a minute."""
+STATEMENT_TIMEOUT_SECONDS = 30.0
+"""The default of the setting: a thousand times what a call of the hot path takes."""
 
 
 class Database:
@@ -50,23 +43,12 @@ class Database:
         *,
         connections: int = 4,
         name: str = "tasker",
-        statement_timeout_seconds: float | None = None,
+        statement_timeout_seconds: float | None = STATEMENT_TIMEOUT_SECONDS,
     ) -> None:
         """Nothing is opened yet. Raises SettingsError for what is no PostgreSQL URL."""
         self.url = libpq_url(url)
-        try:
-            conninfo_to_dict(self.url)
-        except psycopg.ProgrammingError:
-            # libpq's own words would quote the URL, password included
-            raise SettingsError(
-                "the database URL is none that libpq reads; one is postgresql://user:password@host/name, "
-                "with the special characters of its password percent-encoded"
-            ) from None
         self._connections = connections
-        self._parameters: dict[str, Any] = {"application_name": name} | WATCHED_CONNECTION
-        if statement_timeout_seconds is not None:
-            milliseconds = round(1000 * statement_timeout_seconds)
-            self._parameters["options"] = f"-c statement_timeout={milliseconds}"
+        self._open: Any = Connector(url, name=name, statement_timeout_seconds=statement_timeout_seconds)
         self._pool: QueuePool | None = None
         self._lock = threading.Lock()
         forget_after_fork(self)
@@ -127,9 +109,6 @@ class Database:
                     reset_on_return=None,
                 )
             return self._pool
-
-    def _open(self) -> Any:
-        return psycopg.connect(self.url, autocommit=True, prepare_threshold=0, **self._parameters)
 
 
 def _unreachable(error: psycopg.Error) -> Unreachable:

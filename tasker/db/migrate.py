@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
 import psycopg
 from psycopg import IsolationLevel
 
+from tasker.db.connect import WATCHED_CONNECTION, parameters_of
 from tasker.db.revisions import HEAD, HISTORY
 from tasker.db.scripts import Applied, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
@@ -29,7 +29,6 @@ LOCK_KEY = 0x7461736B6572
 OLDEST_SERVER = 140000
 NAMES_SHOWN = 3
 REVISIONS = Path(__file__).with_name("revisions")
-SCHEME = re.compile(r"^postgres(ql)?(\+\w+)?://")
 
 
 class Status(NamedTuple):
@@ -105,11 +104,6 @@ def sql(url: str | None = None, *, scripts: Scripts | None = None) -> str:
     if found.revision != HEAD:
         parts += ["create schema if not exists tasker;", _upgrade(wanted, since=found.revision)]
     return "\n\n".join((*parts, wanted.functions_script(found.applied), "commit;\n"))
-
-
-def libpq_url(url: str) -> str:
-    """The URL as libpq reads it, from a SQLAlchemy one too (`postgresql+psycopg://`, `postgres://`)."""
-    return SCHEME.sub("postgresql://", url)
 
 
 def _pending(found: _Found, wanted: Scripts) -> tuple[str, ...]:
@@ -193,7 +187,11 @@ def _refusal_explained() -> Iterator[None]:
 
 def _connect(url: str) -> Connection:
     try:
-        connection = psycopg.connect(libpq_url(url), application_name="tasker db")
+        # never prepared: behind a pooler the next transaction has another session
+        connection = psycopg.connect(
+            prepare_threshold=None,
+            **{"application_name": "tasker db", **WATCHED_CONNECTION, **parameters_of(url)},
+        )
     except psycopg.OperationalError as error:
         raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}") from error
     if connection.info.server_version < OLDEST_SERVER:

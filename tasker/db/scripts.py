@@ -23,6 +23,7 @@ comment on table tasker.sql_files is 'SQL files this database was made from; kep
 """
 
 COMMENT_LINES = re.compile(r"^\s*--.*$", re.MULTILINE)
+INDEX = re.compile(r"^create (?:unique )?index (\w+)", re.MULTILINE)
 BODY = re.compile(r"\bas\s+\$", re.IGNORECASE)
 
 
@@ -76,6 +77,10 @@ class Scripts(NamedTuple):
         return "\n".join(
             (REGISTER, *(f"-- {file.name}\n{file.text}\n{file.record()}" for file in self.schema))
         )
+
+    def index_names(self) -> tuple[str, ...]:
+        """The indexes of the tables, less those that belong to a key."""
+        return tuple(name for file in self.schema for name in INDEX.findall(file.text))
 
     def changed_functions(self, applied: Mapping[str, Applied]) -> tuple[SqlFile, ...]:
         """The functions that are new or whose text is another than the one applied."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from uuid import UUID
 
 from tasker import broker
@@ -188,12 +187,18 @@ class Task:
         self._tasker.engine.run(functions.dispatch_steps, self._tasker.settings.coordinator_batch)
 
 
+class _OnDatabase(NamedTuple):
+    engine: Engine
+    poller: Poller
+
+
 class Tasker:
     """An application's way in: submits tasks and finds them again. Threads and forks may share it.
 
     `settings` are read from the environment (TASKER_DATABASE_URL, TASKER_BROKER_URL, …) and the settings file
     when left out. With `celery`, messages go through that app's broker, and its workers run steps; without,
-    through an app of Tasker's own. Raises SettingsError when no broker is named, or two are.
+    through an app of Tasker's own. Opens no connection. Raises SettingsError when no broker is named, or two
+    are, or when the database's URL is none.
     """
 
     def __init__(self, settings: Settings | None = None, *, celery: broker.Celery | None = None) -> None:
@@ -201,21 +206,23 @@ class Tasker:
         self.celery = broker.connected(celery, self.settings) if celery else broker.celery_app(self.settings)
         broker.attach(self.celery, self.settings)
         self._publisher = broker.Publisher(self.celery, self.settings)
+        # made while no other thread can see this object, so that there is one pool and one poller
+        self._on_database = self._connected() if self.settings.database_url else None
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """The connections of this process, for tools. Raises SettingsError when no database is named."""
-        return Database(self.settings.require_database_url(), connections=CONNECTIONS)
+        return self.engine.database
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        """What moves things, for tools: actions beside submit."""
-        return Engine(self.database, self._publisher, self.settings)
+        """What moves things, for tools: actions beside submit. Raises SettingsError as `database`."""
+        return self._required().engine
 
-    @cached_property
+    @property
     def poller(self) -> Poller:
-        """What `Task.wait` waits with, for tools."""
-        return Poller(self.database)
+        """What `Task.wait` waits with, for tools. Raises SettingsError as `database`."""
+        return self._required().poller
 
     def submit(
         self,
@@ -284,7 +291,22 @@ class Tasker:
     def close(self) -> None:
         """Send what is still to be published and close this process's connections."""
         self._publisher.flush(broker.EXIT_SECONDS)
-        self.database.close()
+        if self._on_database is not None:
+            self.database.close()
+
+    def _connected(self) -> _OnDatabase:
+        database = Database(
+            self.settings.require_database_url(),
+            connections=CONNECTIONS,
+            statement_timeout_seconds=self.settings.statement_timeout_seconds,
+        )
+        return _OnDatabase(Engine(database, self._publisher, self.settings), Poller(database))
+
+    def _required(self) -> _OnDatabase:
+        if self._on_database is None:
+            self.settings.require_database_url()
+            raise AssertionError  # without a database that has raised
+        return self._on_database
 
     def _submit(self, requests: Sequence[TaskRequest], connection: Any) -> list[Task]:
         refuse_while_loading("a task is submitted")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasker.db import diagnosis
+from tasker.db.scripts import Scripts
 from tasker.domain.durations import duration
 from tasker.orchestration.explain import SILENT_COORDINATOR_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tasker.db.diagnosis import Server
     from tasker.db.functions import Connection
     from tasker.domain.records import SystemHealth, UnservedSteps
 
@@ -24,6 +26,9 @@ SECONDS_FOR_INVARIANTS = 30.0
 SKEW_SECONDS = 2.0
 LATE_SECONDS = 30.0
 """What the loops should have moved within a second or two."""
+
+CONNECTIONS_SHARE = 0.9
+"""Beyond this share of PostgreSQL's connections the next worker may find none."""
 
 START_WORKER = "start a worker, or `tasker coordinator`; `--no-coordinator` must not be on all of them"
 
@@ -51,6 +56,8 @@ def checks(connection: Connection, *, hours: float | None = HOURS_CHECKED) -> li
         *_stopped_workers(connection),
         *_unserved(connection),
         *_clock(connection),
+        *_indexes(connection),
+        *_server(connection),
         *_invariants(connection, hours),
     ]
 
@@ -138,6 +145,68 @@ def _clock(connection: Connection) -> Iterator[Finding]:
         )
     else:
         yield Finding("clock", ok=True, text="the clocks of this machine and the database agree")
+
+
+def _indexes(connection: Connection) -> Iterator[Finding]:
+    found = diagnosis.valid_indexes(connection)
+    missing = [name for name in Scripts.read().index_names() if name not in found]
+    for name in missing:
+        yield Finding(
+            "indexes",
+            ok=False,
+            text=f"the index tasker.{name} is missing or was not built to its end",
+            remedy="drop it if it is there, and run its line of `tasker db sql --empty`; work slows down "
+            "with every task until then",
+        )
+    if not missing:
+        yield Finding("indexes", ok=True, text="no index is missing")
+
+
+def _server(connection: Connection) -> Iterator[Finding]:
+    server = diagnosis.server(connection)
+    wrong = [*_commits(server), *_room(server)]
+    yield from wrong
+    if not wrong:
+        text = f"{server.connections} of {server.max_connections} connections of PostgreSQL are taken"
+        yield Finding("postgresql", ok=True, text=text)
+    if not server.statement_timeout_seconds:
+        yield Finding(
+            "postgresql",
+            ok=True,
+            text="PostgreSQL ends no statement of ours that hangs: a connection pooler drops our limits",
+            remedy="give them to the role: alter role NAME set statement_timeout = '30s'; likewise "
+            "lock_timeout = '10s' and idle_in_transaction_session_timeout = '30s'",
+        )
+
+
+def _commits(server: Server) -> Iterator[Finding]:
+    if server.synchronous_commit == "off":
+        yield Finding(
+            "postgresql",
+            ok=False,
+            text="synchronous_commit is off: a crash of PostgreSQL may take back what was reported as done",
+            remedy="set it to on for the role or the database that Tasker uses",
+        )
+    if server.default_transaction_isolation != "read committed":
+        yield Finding(
+            "postgresql",
+            ok=False,
+            text=f"default_transaction_isolation is {server.default_transaction_isolation}: every call of "
+            "Tasker's is refused",
+            remedy="alter role NAME set default_transaction_isolation = 'read committed'",
+        )
+
+
+def _room(server: Server) -> Iterator[Finding]:
+    if server.connections > CONNECTIONS_SHARE * server.max_connections:
+        yield Finding(
+            "postgresql",
+            ok=False,
+            text=f"{server.connections} of {server.max_connections} connections of PostgreSQL are taken: the "
+            "next process may get none",
+            remedy="raise max_connections, or put PgBouncer between; docs/deploying.md says how many each "
+            "process opens",
+        )
 
 
 def _invariants(connection: Connection, hours: float | None) -> Iterator[Finding]:

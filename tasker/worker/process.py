@@ -102,7 +102,9 @@ class WorkerProcess:
         self._settings = settings
         self._forks = pool == "prefork"
         self._database = Database(
-            url, connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0)
+            url,
+            connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0),
+            statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         self._beats = Database(
             url, connections=1, name="tasker heartbeat", statement_timeout_seconds=BEAT_TIMEOUT_SECONDS

@@ -26,7 +26,11 @@ def run_coordinator(settings: Settings, stopped: threading.Event, app: broker.Ce
 
     Raises SchemaBehind, SettingsError.
     """
-    database = Database(settings.require_database_url(), name="tasker coordinator")
+    database = Database(
+        settings.require_database_url(),
+        name="tasker coordinator",
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+    )
     require_current(database.url)
     publisher = broker.Publisher(app or broker.celery_app(settings), settings)
     identity = Identity(database, "coordinator", (), ())

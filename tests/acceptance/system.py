@@ -88,13 +88,19 @@ class System:
         settings = load_settings(database_url=database_url, broker_url=broker_url, data_dir=folder)
         self.tasker = Tasker(settings)
         self._open.callback(self.tasker.close)
-        self._connection = self._open.enter_context(psycopg.connect(database_url, autocommit=True))
+        self.reconnect()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def reconnect(self) -> None:
+        """Look at the database through a new connection: the server of the old one is gone."""
+        # never prepared: it may lead through a pooler
+        connection = psycopg.connect(self.database_url, autocommit=True, prepare_threshold=None)
+        self._connection = self._open.enter_context(connection)
 
     def variables(self) -> dict[str, str]:
         """The environment of processes that belong to this system."""

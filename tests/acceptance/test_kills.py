@@ -22,24 +22,29 @@ STEPS = 8
 
 
 @contextmanager
-def system_with_own_redis(databases: Databases, template_database: str, folder: Path) -> Iterator[System]:
+def system_with_own_redis(
+    databases: Databases, template_database: str, folder: Path, through: Callable[[str], str]
+) -> Iterator[System]:
     """The tests' Redis server is shared; here one may be emptied for good."""
     with (
         databases.make(template_database) as database_url,
         start_redis(folder / "redis", durable=False) as broker_url,
-        System(database_url, broker_url, folder, RECOVERY_THRESHOLDS) as system,
+        System(through(database_url), broker_url, folder, RECOVERY_THRESHOLDS) as system,
     ):
         yield system
 
 
 @pytest.fixture(scope="module")
 def standing(
-    databases: Databases, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    databases: Databases,
+    template_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    through: Callable[[str], str],
 ) -> Iterator[tuple[System, Worker]]:
     """A system and a worker in it that outlives the tests; its children may not."""
     folder = tmp_path_factory.mktemp("kills")
     with (
-        system_with_own_redis(databases, template_database, folder) as system,
+        system_with_own_redis(databases, template_database, folder, through) as system,
         system.worker(LEDGER, "--concurrency", "2") as worker,
     ):
         yield system, system.ready(worker)
@@ -106,9 +111,9 @@ def test_a_killed_worker_leaves_its_steps_to_another(
 
 @pytest.mark.slow
 def test_a_worker_started_after_all_were_killed_goes_on(
-    databases: Databases, template_database: str, tmp_path: Path
+    databases: Databases, template_database: str, tmp_path: Path, through: Callable[[str], str]
 ) -> None:
-    with system_with_own_redis(databases, template_database, tmp_path) as system:
+    with system_with_own_redis(databases, template_database, tmp_path, through) as system:
         with system.worker(LEDGER, "--concurrency", "2") as only:
             system.ready(only)
             tasks = submit(system, 8)

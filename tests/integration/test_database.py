@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasker.db import connect
 from tasker.db.engine import Database
 from tasker.domain.errors import Unreachable
 
@@ -82,4 +83,56 @@ def test_threads_share_the_connections_they_are_given(database_url: str) -> None
     for thread in threads:
         thread.join(30)
     assert 1 <= len(seen) <= 2
+    database.close()
+
+
+def shown(database: Database, setting: str) -> object:
+    row = database.call(lambda own: own.execute(f"show {setting}".encode()).fetchone())
+    return row and row[0]
+
+
+def test_our_connections_are_limited_and_those_of_the_caller_are_not(database_url: str) -> None:
+    database = Database(database_url)
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    assert [shown(database, limit) for limit in limits] == ["30s", "10s", "30s"]
+    database.close()
+    unlimited = Database(database_url, statement_timeout_seconds=None)
+    assert shown(unlimited, "statement_timeout") == "0"
+    unlimited.close()
+
+
+def test_what_the_url_says_for_itself_holds(database_url: str) -> None:
+    options = "options=-c%20search_path%3Delsewhere%20-c%20lock_timeout%3D7s"
+    database = Database(f"{database_url}&{options}&application_name=mine")
+    settings = ("search_path", "lock_timeout", "statement_timeout", "application_name")
+    assert [shown(database, setting) for setting in settings] == ["elsewhere", "7s", "30s", "mine"]
+    database.close()
+
+
+def test_a_statement_that_hangs_is_given_up(database_url: str) -> None:
+    database = Database(database_url, statement_timeout_seconds=0.05)
+    with pytest.raises(Unreachable, match="statement timeout"):
+        database.call(lambda own: own.execute("select pg_sleep(60)"))
+    database.close()
+
+
+def test_a_lock_that_is_held_too_long_is_asked_for_again(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "LOCK_SECONDS", 0.05)
+    connection.execute("create table held (id int)")
+    connection.execute("begin")
+    connection.execute("lock table held")
+    database = Database(database_url)
+    calls: list[int] = []
+
+    def insert(own: Connection) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            connection.execute("commit")
+        own.execute("insert into held values (1)")
+
+    database.call(insert)
+    assert len(calls) == 3
+    assert connection.execute("select count(*) from held").fetchone() == (1,)
     database.close()

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tasker.db.scripts import Scripts
 from tasker.orchestration import doctor
 from tasker.orchestration.doctor import Finding, checks
 from tests.sql.actions import stop
@@ -13,6 +14,8 @@ from tests.sql.protocol import Connection, Protocol
 @pytest.fixture
 def system(session: Connection) -> Protocol:
     """An installation in good health whose clock is this machine's: a worker, a coordinator, a task."""
+    session.execute("set local synchronous_commit = on")  # the tests' servers are quick, not durable
+    session.execute("set local statement_timeout = '30s'")
     protocol = Protocol(session)
     protocol.pass_time((datetime.now(UTC) - protocol.now).total_seconds())
     assert protocol.worker
@@ -47,9 +50,10 @@ def test_every_check_says_that_it_found_nothing(system: Protocol) -> None:
         "queues",
         "handlers",
         "clock",
+        "indexes",
+        "postgresql",
         "invariants",
     ]
-    assert len(found) == 7
 
 
 def test_an_installation_without_a_coordinator_is_told_to_start_one(system: Protocol) -> None:
@@ -106,6 +110,55 @@ def test_a_clock_that_is_wrong_is_told_from_ours(system: Protocol, seconds: floa
     system.pass_time(seconds)
     system.connection.execute("update tasker.coordinator_loops set ran_at = tasker.clock()")
     assert only(system).text == f"the database's clock is {said} this machine's"
+
+
+def test_a_missing_index_is_named(system: Protocol) -> None:
+    system.connection.execute("drop index tasker.steps_due")
+    assert only(system).text == "the index tasker.steps_due is missing or was not built to its end"
+    assert "tasker db sql --empty" in only(system).remedy
+
+
+def test_every_index_that_belongs_to_no_key_is_looked_for(session: Connection) -> None:
+    query = """
+        select c.relname
+        from pg_index i
+        join pg_class c on c.oid = i.indexrelid
+        where c.relnamespace = 'tasker'::regnamespace
+          and not exists (select 1 from pg_constraint where conindid = i.indexrelid)
+          and i.indrelid not in (select to_regclass('tasker.alembic_version'))
+    """
+    found = {name for (name,) in session.execute(query.encode())}
+    assert found == set(Scripts.read().index_names())
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("synchronous_commit", "off", "may take back what was reported as done"),
+        ("default_transaction_isolation", "serializable", "every call of Tasker's is refused"),
+    ],
+)
+def test_settings_of_postgresql_that_break_what_is_promised_are_wrong(
+    system: Protocol, setting: str, value: str, said: str
+) -> None:
+    system.connection.execute(f"set local {setting} = '{value}'".encode())
+    assert said in only(system).text
+    assert only(system).remedy
+
+
+def test_a_postgresql_without_room_for_more_connections_is_wrong(
+    system: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CONNECTIONS_SHARE", 0.0)
+    assert "connections of PostgreSQL are taken: the next process may get none" in only(system).text
+
+
+def test_a_session_without_limits_is_advised_to_have_them(system: Protocol) -> None:
+    system.connection.execute("set local statement_timeout = 0")
+    (advice,) = [finding for finding in checks(system.connection) if finding.remedy]
+    assert (advice.name, advice.ok) == ("postgresql", True)
+    assert "statement_timeout = '30s'" in advice.remedy
 
 
 def test_a_violation_is_counted_and_shown_once_each(system: Protocol) -> None:

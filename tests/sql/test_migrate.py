@@ -16,7 +16,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import tasker
-from tasker.db.migrate import LOCK_KEY, REVISIONS, libpq_url, migrate, require_current, sql, status
+from tasker.db.connect import libpq_url
+from tasker.db.migrate import LOCK_KEY, REVISIONS, migrate, require_current, sql, status
 from tasker.db.revisions import HEAD, HISTORY
 from tasker.db.scripts import Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable

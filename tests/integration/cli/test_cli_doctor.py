@@ -8,6 +8,9 @@ import redis
 
 from tests.integration.cli.typed import CELERY, SHOP, Run, write
 
+DURABLE = "-c synchronous_commit=on"
+"""Unlike the tests' servers."""
+
 
 def test_doctor_names_what_is_wrong_and_the_remedy(
     run: Run, redis_client: redis.Redis, tmp_path: Path
@@ -16,7 +19,7 @@ def test_doctor_names_what_is_wrong_and_the_remedy(
     before = redis_client.config_get("maxmemory-policy")["maxmemory-policy"]
     redis_client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        ended = run("-A", "shop", "doctor", "-o", "json", TASKER_LOG_LEVLE="DEBUG")
+        ended = run("-A", "shop", "doctor", "-o", "json", TASKER_LOG_LEVLE="DEBUG", PGOPTIONS=DURABLE)
     finally:
         redis_client.config_set("maxmemory-policy", before)
     assert ended.code == 1
