@@ -4,7 +4,7 @@
 --
 -- p_moves: what the caller just did to steps. p_keep: null, or what the reporting worker may keep: newly ready
 -- steps of its queue whose handlers it has, a prefix by id while their expected times fit the budget; a slow or
--- unknown one only by itself. Steps marked `alone` and held ones are never kept.
+-- unknown one only by itself. Steps marked `alone`, transactional and held ones are never kept.
 -- Returns the ids of the children that became enqueued: to be published.
 -- Locks: none of its own; the caller holds tasks and steps as lock_with_children takes them, so that they can
 -- be updated by place: joined by key, a plan may look up the whole batch once for each of its rows.
@@ -30,7 +30,8 @@ begin
         select s.place, s.id, e.fewer, t.state = 'paused' as paused, q.held,
             -- a child that an operator finished before its parents keeps its final state
             s.state = 'pending' and s.parents_left = e.fewer as may_run,
-            s.queue = p_keep.queue and not s.alone and ts.handler = any (p_keep.handlers) as fits,
+            s.queue = p_keep.queue and not s.alone and not ts.transactional
+                and ts.handler = any (p_keep.handlers) as fits,
             coalesce(h.expected_ms, 'infinity') as expected_ms
         from (
             select own.child_id as id, count(*)::integer as fewer
@@ -56,7 +57,7 @@ begin
             offset 0
         ) q on true
         left join lateral (
-            select handler
+            select handler, transactional
             from tasker.template_steps
             where p_keep.claim is not null and template_id = s.template_id and ordinal = s.ordinal
             offset 0

@@ -11,7 +11,8 @@ begin
     return (
         select coalesce(json_agg(json_build_array(g.queue, h.expected_ms, g.alone, g.ids)), '[]')
         from (
-            select s.queue, ts.handler, s.alone, array_agg(s.id order by s.id) as ids
+            select s.queue, ts.handler, s.alone or ts.transactional as alone,
+                array_agg(s.id order by s.id) as ids
             from (
                 -- looked up by id alone: by the index of published steps a plan would read the whole backlog
                 select id, template_id, ordinal, queue, alone, state, enqueued_at
@@ -20,13 +21,13 @@ begin
                 offset 0
             ) s
             cross join lateral (
-                select handler
+                select handler, transactional
                 from tasker.template_steps
                 where template_id = s.template_id and ordinal = s.ordinal
                 offset 0
             ) ts
             where s.state = 'enqueued' and s.enqueued_at is not null
-            group by s.queue, ts.handler, s.alone
+            group by s.queue, ts.handler, s.alone or ts.transactional
         ) g
         left join lateral (
             select expected_ms from tasker.handlers where name = g.handler offset 0

@@ -32,6 +32,8 @@ create table tasker.template_steps (
     max_attempts integer not null check (max_attempts >= 1),
     retry        jsonb not null,
     config       jsonb,
+    -- its handler's writes and its completion commit together
+    transactional boolean not null,
     primary key (template_id, ordinal),
     unique (template_id, name)
 );

@@ -27,6 +27,8 @@ _RAISES = {
     "TK003": errors.TemplateNotFound,
     "TK004": errors.IdempotencyConflict,
     "TK005": errors.TemplateConflict,
+    "TK006": errors.TransactionEnded,
+    "TK007": errors.AttemptEnded,
 }
 _SCHEMA_MISSING = {"3F000", "42883", "42P01"}
 
@@ -112,6 +114,15 @@ def finish_steps(
     return Finished(
         _claimed(reply["kept"], claim), reply["refused"], reply["publish"], reply["at"], reply["moves"] or []
     )
+
+
+def finish_transaction(connection: Connection, outcome: str, transaction: str, *, moves: bool) -> Finished:
+    """Record the completion (a JSON object) of the step whose transaction this is.
+
+    Raises AttemptEnded, TransactionEnded.
+    """
+    reply = _call(connection, "select tasker.finish_transaction(%s, %s, %s)", outcome, transaction, moves)
+    return Finished([], [], reply["publish"], reply["at"], reply["moves"] or [])
 
 
 def release_steps(connection: Connection, ids: Sequence[int], claim: UUID, *, moves: bool) -> Moved:

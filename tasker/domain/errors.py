@@ -130,5 +130,13 @@ class WrongIsolation(TaskerError):
     """A state-changing function was called outside READ COMMITTED, where wake-ups can be lost."""
 
 
+class AttemptEnded(TaskerError):
+    """Somebody else ended this attempt, an operator or a recovery; its transaction is undone."""
+
+
+class TransactionEnded(PermanentError):
+    """The handler of a transactional step committed or rolled back; only its completion may."""
+
+
 class Rejected(TaskerError):
     """PostgreSQL refused the values of a call for good; repeating it unchanged cannot help."""

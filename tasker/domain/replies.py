@@ -36,6 +36,7 @@ class ClaimedStep:
     config: dict[str, Any] | None
     queue: str
     parents: int
+    transactional: bool
     results: dict[str, Any] | None
 
 

@@ -26,7 +26,7 @@ MAX_TIMEOUT_SECONDS = 24 * 86_400
 MAX_PRIORITY = 100
 MAX_STEPS = 10_000
 HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
-RESERVED_STEP_NAMES = frozenset({"context", "step", "results"})
+RESERVED_STEP_NAMES = frozenset({"connection", "context", "results", "step"})
 """As parameters of a handler these mean something else than a parent's result."""
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
@@ -48,7 +48,10 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """One node. `queue` None takes the app's default queue; a higher `priority` runs first."""
+    """One node. `queue` None takes the app's default queue; a higher `priority` runs first.
+
+    What a `transactional` step writes through its connection commits together with its completion.
+    """
 
     name: str
     handler: str
@@ -59,9 +62,15 @@ class StepDefinition:
     priority: int = 0
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     description: str = ""
+    transactional: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The stored form; SQL reads it."""
+        """The stored form; SQL reads it.
+
+        A field that is younger than the first release is left out while it has its default: the digests of
+        older definitions stay what they are.
+        """
+        younger = {"transactional": True} if self.transactional else {}
         config = encode(self.config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
         return {
             "name": self.name,
@@ -73,6 +82,7 @@ class StepDefinition:
             "retry": self.retry.to_json(),
             "config": json.loads(config),
             "description": self.description,
+            **younger,
         }
 
     @classmethod
@@ -88,6 +98,7 @@ class StepDefinition:
             priority=stored["priority"],
             config=stored["config"],
             description=stored["description"],
+            transactional=stored.get("transactional", False),
         )
 
 
@@ -217,7 +228,7 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
         yield "name", f'"{step.name}" means something else as a parameter of a handler; use another name'
     if not isinstance(step.handler, str) or not HANDLER_NAME.fullmatch(step.handler):
         yield "handler", f"{shown(step.handler)} is not a handler's name, such as orders.charge"
-    seconds, priority, config = step.timeout_seconds, step.priority, step.config
+    seconds, priority = step.timeout_seconds, step.priority
     if type(seconds) not in (int, float) or not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         yield "timeout_seconds", f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {shown(seconds)}"
     if step.queue is not None and (not isinstance(step.queue, str) or not _QUEUE_NAME.fullmatch(step.queue)):
@@ -229,6 +240,12 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(step.description, str):
         yield "description", f"must be text, not {shown(step.description)}"
+    if not isinstance(step.transactional, bool):
+        yield "transactional", f"must be true or false, not {shown(step.transactional)}"
+    yield from _config_problems(step.config)
+
+
+def _config_problems(config: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(config, dict):
         yield "config", f"must be a JSON object, not {shown(config)}"
         return

@@ -1,13 +1,13 @@
 """From a handler's parameters, by name, to the call of it.
 
-`context` is the task's input, `step` the StepContext, `results` the parents' results, and the name of
-a parent its result; each is validated to its annotation.
+`context` is the task's input, `step` the StepContext, `results` the parents' results, `connection` the
+transaction of a transactional step, and the name of a parent its result; each is validated to its annotation.
 """
 
 from __future__ import annotations
 
 import inspect
-from types import CoroutineType
+from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import TemplateError
@@ -15,7 +15,7 @@ from tasker.domain.fit import fit_to
 from tasker.domain.templates import RESERVED_STEP_NAMES
 from tasker.domain.values import fresh
 from tasker.domain.wording import did_you_mean
-from tasker.worker.handler import Handler, annotation, parameters, refusal
+from tasker.worker.handler import Handler, annotation, is_async, parameters, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,7 +31,16 @@ _UNBOUND = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class Binding:
     """A handler bound to one step of a template."""
 
-    __slots__ = ("_context", "_handler", "_parents", "_result", "_takes_results", "_takes_step")
+    __slots__ = (
+        "_context",
+        "_handler",
+        "_parents",
+        "_result",
+        "_takes_connection",
+        "_takes_results",
+        "_takes_step",
+        "connection_kind",
+    )
 
     def __init__(self, handler: Handler, step: StepDefinition, context_type: Any) -> None:
         call = handler.call
@@ -39,6 +48,8 @@ class Binding:
         self._handler = call
         self._takes_step = "step" in names
         self._takes_results = "results" in names
+        self._takes_connection = step.transactional
+        self.connection_kind = _connection_kind(call) if step.transactional else NoneType
         self._context = _context_fit(call, context_type) if "context" in names else None
         self._parents = tuple(
             (name, fit_to(annotation(call, name), f"the result of {name}", from_json=True))
@@ -47,7 +58,13 @@ class Binding:
         )
         self._result = fit_to(annotation(call, "return"), f"the result of {step.name}", from_json=False)
 
-    def call(self, context: Any, parent_results: Mapping[str, Any], step: StepContext) -> Any:
+    def call(
+        self,
+        context: Any,
+        parent_results: Mapping[str, Any],
+        step: StepContext,
+        connection: Any = None,
+    ) -> Any:
         """Call the handler; of an `async def` handler the coroutine, whose value is the same.
 
         `context` is the task's, as plain JSON; it may serve other steps, so handlers get copies.
@@ -61,6 +78,8 @@ class Binding:
             arguments["step"] = step
         if self._takes_results:
             arguments["results"] = parent_results
+        if self._takes_connection:
+            arguments["connection"] = connection
         for name, fit in self._parents:
             value = parent_results[name]
             arguments[name] = value if fit is None or value is None else fit(value)
@@ -104,11 +123,31 @@ def problems(handler: Handler, step: StepDefinition, steps: Collection[str]) -> 
             yield wrong
         elif parameter.name == "context" or parameter.name in step.depends_on:
             evaluated.append(parameter.name)
+    if step.transactional:
+        yield from _transaction_problems(handler.call, {parameter.name for parameter in taken})
     for name in evaluated:
         try:
             fit_to(annotation(handler.call, name), name, from_json=name != "return")
         except TemplateError as exc:
             yield str(exc)
+
+
+def _connection_kind(call: Callable[..., Any]) -> type:
+    from tasker.db.transaction import connection_kind  # only who has transactional steps pays for it
+
+    return connection_kind(annotation(call, "connection"))
+
+
+def _transaction_problems(call: Callable[..., Any], taken: set[str]) -> Iterator[str]:
+    if is_async(call):
+        yield "a transactional step needs a plain function, not an async one"
+    if "connection" not in taken:
+        yield 'a transactional step takes a parameter "connection", through which it writes'
+        return
+    try:
+        _connection_kind(call)
+    except TemplateError as exc:
+        yield str(exc)
 
 
 def parents_by_parameter(handler: Handler, steps: Collection[str]) -> list[str]:
@@ -128,6 +167,8 @@ def _parameter_problem(
     is_bound = name in RESERVED_STEP_NAMES or name in step.depends_on
     if parameter.kind is parameter.POSITIONAL_ONLY and (is_bound or not has_default):
         return f'the parameter "{name}" is positional-only; parameters bind by name'
+    if name == "connection" and not step.transactional and not has_default:
+        return 'only a transactional step has a "connection"; declare the step with transactional=True'
     if is_bound:
         return None
     if name in steps:

@@ -22,31 +22,37 @@ from tasker.worker import registry
 from tasker.worker.around import around
 from tasker.worker.binding import Binding, bind
 from tasker.worker.context import LateResults, StepContext
+from tasker.worker.transactional import InTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tasker.db.engine import Database
     from tasker.domain.replies import ClaimedStep
-    from tasker.settings import Settings
+    from tasker.orchestration.engine import Engine
 
 
 class Executor:
     """Calls the handlers of this process."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
-        self._settings = settings
+    def __init__(self, engine: Engine) -> None:
+        self._database = engine.database
+        self._settings = engine.settings
+        self._in_transaction = InTransaction(engine)
         self._bindings: dict[tuple[str, ...], Binding] = {}
         self._loops = threading.local()
 
-    def execute(self, step: ClaimedStep, task: Mapping[str, Any]) -> Outcome:
+    def execute(self, step: ClaimedStep, task: Mapping[str, Any]) -> Outcome | None:
         """Run a claimed step of `task` (its context, correlation id, template and version).
 
+        None for a transactional step whose completion went with its transaction: nothing is left to record.
         Raises only when this process is told to end: the attempt is then nobody's failure.
         """
         begun = time.monotonic()
         try:
+            if step.transactional:
+                kind = self._binding(step, task, self._results(step)).connection_kind
+                self._in_transaction.run(step, kind, partial(self._call, step, task), begun)
+                return None
             text = self._call(step, task)
         except BaseException as error:
             if terminate_handler_fired():
@@ -54,7 +60,7 @@ class Executor:
             return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
         return Outcome(step, begun, time.monotonic(), result=text)
 
-    def _call(self, step: ClaimedStep, task: Mapping[str, Any]) -> str:
+    def _call(self, step: ClaimedStep, task: Mapping[str, Any], connection: Any = None) -> str:
         results = self._results(step)
         binding = self._binding(step, task, results)
         context = StepContext(
@@ -70,7 +76,7 @@ class Executor:
             load_result=partial(self._load_result, step.task_id),
         )
         with around(context):
-            value = binding.call(task["context"], results, context)
+            value = binding.call(task["context"], results, context, connection)
             if iscoroutine(value):
                 value = self._event_loop().run_until_complete(value)
         return encode(
@@ -117,8 +123,7 @@ def _bind(step: ClaimedStep, task: Mapping[str, Any], results: Mapping[str, Any]
             f"this worker announced handler {step.handler} but does not have it; restart it with the right -A"
         )
     template = registry.process.template(task["template"], task["version"])
-    if template is None:
-        # a version that is only in the database: its parents are those whose results came along
-        return bind(handler, StepDefinition(step.name, step.handler, tuple(results)))
-    parents = template.definition.parents[step.name]
-    return bind(handler, StepDefinition(step.name, step.handler, parents), template.context_type)
+    # a version that is only in the database: its parents are those whose results came along
+    parents = tuple(results) if template is None else template.definition.parents[step.name]
+    definition = StepDefinition(step.name, step.handler, parents, transactional=step.transactional)
+    return bind(handler, definition, None if template is None else template.context_type)

@@ -64,6 +64,11 @@ def refusal(call: object) -> str | None:
     return None
 
 
+def is_async(call: Callable[..., Any]) -> bool:
+    """Whether calling the handler gives a coroutine."""
+    return inspect.iscoroutinefunction(_function(call))
+
+
 def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters that bind; a Celery task's are those of its body. Raises TemplateError."""
     try:

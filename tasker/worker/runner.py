@@ -37,7 +37,7 @@ class Runner:
         self._engine = engine
         self._identity = identity
         self._settings = engine.settings
-        self._executor = Executor(engine.database, engine.settings)
+        self._executor = Executor(engine)
         self._watchdog = Watchdog(engine.database, self._look)
 
     def run(self, ids: Sequence[int], queue: str) -> None:
@@ -55,7 +55,8 @@ class Runner:
                         point("before", "handler")
                         outcome = self._executor.execute(step, batch.contexts[step.task_id])
                         point("after", "handler")
-                        batch.finished(outcome)
+                        if outcome is not None:
+                            batch.finished(outcome)
                     batch.add(self._record(batch.take_finished(), self._keep(batch)))
                     point("after", "keep")
             except BaseException:

@@ -40,6 +40,7 @@ class StepOptions(TypedDict, total=False):
     priority: int
     config: Mapping[str, Any]
     description: str
+    transactional: bool
 
 
 class TaskTemplate:
@@ -100,6 +101,7 @@ class TaskTemplate:
         priority: int = 0,
         config: Mapping[str, Any] | None = None,
         description: str = "",
+        transactional: bool = False,
     ) -> None:
         """Add a step whose work a function, bound method, callable object or Celery task does.
 
@@ -107,7 +109,9 @@ class TaskTemplate:
         `namespace/name.step`. Parents are the steps named by `depends_on` and by the parameters.
         `max_attempts` is short for `Retry(max_attempts=…)`. `queue` None is the app's default queue;
         among steps that wait for a place a higher `priority` runs first. `config` is JSON for
-        `StepContext.config`.
+        `StepContext.config`. The handler of a `transactional` step takes a `connection` to Tasker's database
+        (psycopg's, or by annotation a SQLAlchemy Connection or Session); what it writes there commits
+        together with the step's completion, or not at all.
 
         Raises TemplateError for what cannot be declared; the rest is checked at first use.
         """
@@ -131,6 +135,7 @@ class TaskTemplate:
             priority=priority,
             config=dict(config or {}),
             description=description,
+            transactional=transactional,
         )
         self._steps.append((step, registry.process.add_handler(step.handler, call)))
 

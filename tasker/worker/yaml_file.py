@@ -57,6 +57,7 @@ _STEP = Keys(
         "priority",
         "config",
         "description",
+        "transactional",
     ),
     {"dependencies": "depends_on"},
     required=("name",),
@@ -268,6 +269,7 @@ class _Reading:
             priority=self.scalar(given, path, "priority", 0),
             config=config,
             description=self.scalar(given, path, "description", ""),
+            transactional=self.scalar(given, path, "transactional", default=False),
         )
 
     def handler(self, given: Mapping[str, Node], path: templates.Path, default: str) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +13,7 @@ from tasker import broker
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.domain.outcomes import Outcome
-from tasker.domain.replies import ClaimedStep
+from tasker.domain.replies import ClaimedStep, Claims
 from tasker.domain.retry import Retry
 from tasker.domain.templates import StepDefinition, TemplateDefinition
 from tasker.orchestration.engine import Engine
@@ -36,15 +36,24 @@ def engine_on(database_url: str, redis_url: str, **settings: Any) -> Iterator[En
 class HandPlayedWorker:
     """Registers, claims and reports like a worker, one call at a time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, handlers: Sequence[str] = (HANDLER,)) -> None:
         self.engine = engine
-        self.id = engine.database.call(
-            functions.register_worker, None, "main", uuid4(), "testhost", 1, [QUEUE], [HANDLER]
+        self.handlers = handlers
+        self.register()
+
+    def register(self) -> None:
+        """Be a live worker, anew if need be."""
+        self.id = self.engine.database.call(
+            functions.register_worker, None, "main", uuid4(), "testhost", 1, [QUEUE], self.handlers
         )
+
+    def claims(self, ids: list[int]) -> Claims:
+        """Take steps; the whole answer."""
+        return self.engine.run(functions.claim_steps, ids, self.id, uuid4())
 
     def claim(self, ids: list[int]) -> list[ClaimedStep]:
         """Take steps."""
-        return self.engine.run(functions.claim_steps, ids, self.id, uuid4()).steps
+        return self.claims(ids).steps
 
 
 def steps(*names: str, after: str | None = None, **fields: Any) -> tuple[StepDefinition, ...]:

@@ -44,6 +44,7 @@ def test_a_step_is_won_with_all_that_its_worker_needs(protocol: Protocol) -> Non
         "config": {"url": "x"},
         "queue": QUEUE,
         "parents": 0,
+        "transactional": False,
         "results": None,
     }
     assert won.reply["given_back"] == []

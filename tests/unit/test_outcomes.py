@@ -31,6 +31,7 @@ def claimed(**fields: Any) -> ClaimedStep:
         "config": None,
         "queue": "q",
         "parents": 0,
+        "transactional": False,
         "results": None,
     }
     return ClaimedStep(**values | fields)

@@ -123,6 +123,18 @@ def test_every_keyword_reaches_the_definition() -> None:
     assert template.definition.description == "all of it"
 
 
+def test_only_a_transactional_step_says_so_in_its_stored_form() -> None:
+    template = fulfilment()
+
+    @template.step(transactional=True)
+    def book(connection: Any) -> None: ...
+
+    template.add_step(ship)
+    transactional, plain = (step.to_json() for step in template.definition.steps)
+    assert transactional["transactional"] is True
+    assert "transactional" not in plain, "or the digests of older definitions would change"
+
+
 def test_max_attempts_is_short_for_a_retry() -> None:
     template = fulfilment()
     template.step(max_attempts=5)(validate)

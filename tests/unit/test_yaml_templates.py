@@ -113,6 +113,15 @@ def test_every_key_reaches_the_definition(write: Callable[..., Path], handlers: 
     }
 
 
+def test_a_step_may_be_transactional(write: Callable[..., Path]) -> None:
+    @step_handler("book")
+    def book(connection: Any) -> None: ...
+
+    text = "name: a\nversion: 1.0.0\nsteps: [{name: book, handler: book, transactional: true}]"
+    (template,) = load_templates(write(text))
+    assert template.definition.steps[0].transactional is True
+
+
 def test_tasker_cores_keys_load_as_aliases(write: Callable[..., Path], handlers: None) -> None:
     (template,) = load_templates(write(TASKER_CORE))
     validate, charge = template.definition.steps

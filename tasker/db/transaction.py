@@ -1,0 +1,129 @@
+"""The transaction of a transactional step: the handler writes in it, and the step's completion ends it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_origin
+
+import psycopg
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from tasker.db import functions
+from tasker.db.connect import WATCHED_CONNECTION, parameters_of
+from tasker.domain.errors import TemplateError, TransactionEnded, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+    from tasker.domain.replies import Finished
+
+KINDS: tuple[type, ...] = (psycopg.Connection, Connection, Session)
+"""What a handler's `connection` may be."""
+
+
+def connection_kind(declared: Any) -> type:
+    """The kind of connection that an annotation asks for, psycopg's for Any. Raises TemplateError."""
+    kind = get_origin(declared) or declared
+    if kind is Any:
+        return psycopg.Connection
+    if not isinstance(kind, type) or not issubclass(kind, KINDS):
+        raise TemplateError(
+            f'"connection" is annotated {declared}; it can be a psycopg.Connection, or a Connection or '
+            "Session of SQLAlchemy"
+        )
+    return kind
+
+
+class CommitUnknown(Unreachable):
+    """The answer to a commit was lost; release_steps under the step's claim tells whether it took place."""
+
+
+class HandlersConnection(psycopg.Connection[Any]):
+    """A connection whose transaction is not its user's to end; savepoints are."""
+
+    guarded = False
+
+    def commit(self) -> None:
+        """Refused while guarded: the step's completion commits."""
+        if self.guarded:
+            raise TransactionEnded("a transactional step must not commit: its completion does; just return")
+        super().commit()
+
+    def rollback(self) -> None:
+        """Refused while guarded: an exception rolls back."""
+        if self.guarded:
+            raise TransactionEnded("a transactional step must not roll back: raise an exception instead")
+        super().rollback()
+
+
+class StepTransaction:
+    """One attempt's transaction. `connection` is what the handler gets."""
+
+    def __init__(self, connection: Any, own: HandlersConnection) -> None:
+        self.connection = connection
+        self._own = own
+        own.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        ((self._id,),) = own.execute("select pg_current_xact_id()::text").fetchall()
+        own.guarded = True
+
+    def finish(self, outcome: str, *, moves: bool) -> Finished:
+        """Record the completion (JSON) as the last statement, and commit.
+
+        Raises AttemptEnded, TransactionEnded, and what the commit itself finds wrong, as a deferred
+        constraint: nothing is written then. Raises CommitUnknown when the connection is lost on the way.
+        """
+        if isinstance(self.connection, Session):
+            self.connection.flush()
+        self._own.guarded = False
+        try:
+            reply = functions.finish_transaction(self._own, outcome, self._id, moves=moves)
+            self._own.commit()
+        except psycopg.OperationalError as error:
+            if self._own.closed:
+                raise CommitUnknown(f"the connection was lost: {str(error).strip()}") from error
+            raise
+        return reply
+
+
+class Transactions:
+    """Opens the transactions of this process's steps, each READ COMMITTED on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @contextmanager
+    def open(self, kind: type) -> Iterator[StepTransaction]:
+        """A transaction for one attempt, rolled back unless it is finished in the block.
+
+        `kind` is one of KINDS or a class derived from one. Raises Unreachable.
+        """
+        try:
+            if issubclass(kind, psycopg.Connection):
+                given: Any = self._connect()
+                own = given
+            else:
+                given = self._engine.connect()
+                own = given.connection.driver_connection
+        except psycopg.OperationalError as error:
+            raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}") from error
+        try:
+            yield StepTransaction(kind(given) if issubclass(kind, Session) else given, own)
+        finally:
+            own.guarded = False
+            given.close()
+
+    def _connect(self) -> HandlersConnection:
+        # its statements are the user's, so no limit of ours holds; prepared ones would outlive it in a pooler
+        parameters = {"application_name": "tasker step", **WATCHED_CONNECTION, **parameters_of(self._url)}
+        return HandlersConnection.connect(prepare_threshold=None, **parameters)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return create_engine(
+            "postgresql+psycopg://", creator=self._connect, poolclass=NullPool, pool_reset_on_return=None
+        )
