@@ -1,6 +1,6 @@
 -- Everything in the database that must not be, whatever was running when it was read; no rows = sound.
 -- entity is a task id, TASK_ID/STEP, or a row named by its key; detail says what was found. The files
--- {task,step,attempt,log,graph}_violations.sql list the invariants by name.
+-- {task,step,attempt,letter,log,graph}_violations.sql list the invariants by name.
 --
 -- p_since: tasks that finished before are left out, and so are rows that belong to no task; null looks at
 -- everything. Cost is linear in the steps, edges, attempts and log of the tasks looked at.
@@ -19,6 +19,8 @@ begin
         select * from tasker.step_violations(p_since)
         union all
         select * from tasker.attempt_violations(p_since)
+        union all
+        select * from tasker.letter_violations(p_since)
         union all
         select * from tasker.log_violations(p_since)
         union all

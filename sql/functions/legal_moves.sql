@@ -14,13 +14,13 @@ as $$
         ('task', 'paused', '{in_progress,complete,cancelled,resolved_manually}'),
         ('task', 'error', '{in_progress,complete,cancelled,resolved_manually}'),
         ('step', null, '{ready,enqueued,waiting}'),
-        ('step', 'pending', '{ready,enqueued,complete,skipped,cancelled,resolved_manually}'),
-        ('step', 'ready', '{enqueued,complete,skipped,cancelled,resolved_manually}'),
+        ('step', 'pending', '{ready,enqueued,error,complete,skipped,cancelled,resolved_manually}'),
+        ('step', 'ready', '{enqueued,error,complete,skipped,cancelled,resolved_manually}'),
         ('step', 'enqueued', '{ready,in_progress,error,complete,skipped,cancelled,resolved_manually}'),
         ('step', 'in_progress',
             '{ready,enqueued,waiting_for_retry,error,complete,cancelled,resolved_manually}'),
-        ('step', 'waiting_for_retry', '{ready,enqueued,complete,skipped,cancelled,resolved_manually}'),
-        ('step', 'waiting', '{ready,enqueued,complete,skipped,cancelled,resolved_manually}'),
-        ('step', 'error', '{ready,enqueued,complete,skipped,cancelled,resolved_manually}')
+        ('step', 'waiting_for_retry', '{ready,enqueued,error,complete,skipped,cancelled,resolved_manually}'),
+        ('step', 'waiting', '{ready,enqueued,error,complete,skipped,cancelled,resolved_manually}'),
+        ('step', 'error', '{pending,ready,enqueued,complete,skipped,cancelled,resolved_manually}')
     ) moves (entity, from_state, to_states)
 $$;

@@ -1,6 +1,9 @@
 -- Takes steps out of the states p_from to p_to, where nothing is due or published for them: error, skipped,
--- cancelled, resolved_manually, complete. Logs each. Caller holds the locks, ends open attempts, and passes
--- the moves on to advance_tasks. A repeat finds no step in p_from.
+-- cancelled, resolved_manually, complete. Logs each, writes a dead letter for each that becomes error, and
+-- closes those of the ones that were. To error, p_reason is a reason of dead letters; with an actor it is his
+-- own words, and the letter's is `parked`.
+-- Caller holds the locks, ends open attempts, and passes the moves on to advance_tasks. A repeat finds no
+-- step in p_from.
 create or replace function tasker.move_steps(
     p_steps bigint[], p_from text[], p_to text, p_now timestamptz, p_actor text, p_reason text)
 returns tasker.step_move[]
@@ -28,8 +31,25 @@ begin
         select coalesce(array_agg((task_id, id, v_from, p_to)::tasker.step_move), '{}')
         into v_some
         from moved;
+        if v_from = 'error' then
+            perform tasker.close_letters(
+                array(select step_id from unnest(v_some)), p_now, p_actor, coalesce(p_reason, p_to));
+        end if;
         v_moves := v_moves || v_some;
     end loop;
+    if p_to = 'error' then
+        perform tasker.bury_steps(
+            array(select step_id from unnest(v_moves)),
+            case when p_actor is null then p_reason else 'parked' end,
+            coalesce(
+                case
+                    when p_actor is not null then p_reason
+                    when p_reason = 'worker_lost' then 'the workers that ran it died'
+                    when p_reason = 'unclaimable' then 'no worker claimed it'
+                end,
+                'no handler raised it'),
+            p_now);
+    end if;
     return v_moves;
 end
 $$;

@@ -1,5 +1,6 @@
 -- Moves steps that may run (again) from p_from to `enqueued`, or to `ready` while their queue or task is
--- held. The one place where that choice is made for steps that already had their turn.
+-- held; one that was taken out before its parents were satisfied to `pending`. The one place where that choice
+-- is made for steps that already had their turn. Closes the dead letters of steps that were in error.
 -- ready_at stays null for a paused task: resuming it sets the time, so that the dispatch loop never has to
 -- read past them. Caller holds the steps' locks. Returns the moves; a repeat finds no step in p_from.
 create or replace function tasker.offer_steps(
@@ -18,14 +19,17 @@ begin
     with moved as (
         update tasker.steps s
         set state = case
+                when s.parents_left > 0 then 'pending'
                 when s.queue = any (v_held_queues) or s.task_id = any (v_paused) then 'ready'
                 else 'enqueued'
             end,
             ready_at = case
-                when s.queue = any (v_held_queues) and not s.task_id = any (v_paused) then p_now
+                when s.parents_left = 0 and s.queue = any (v_held_queues) and not s.task_id = any (v_paused)
+                then p_now
             end,
             enqueued_at = case
-                when s.queue = any (v_held_queues) or s.task_id = any (v_paused) then null
+                when s.parents_left > 0 or s.queue = any (v_held_queues) or s.task_id = any (v_paused)
+                then null
                 else p_now
             end,
             run_after = null,
@@ -40,6 +44,10 @@ begin
     select coalesce(array_agg((task_id, id, p_from, state)::tasker.step_move), '{}')
     into v_moves
     from moved;
+    if p_from = 'error' then
+        perform tasker.close_letters(
+            array(select step_id from unnest(v_moves)), p_now, p_actor, p_reason);
+    end if;
     return v_moves;
 end
 $$;

@@ -1,5 +1,6 @@
 -- finish_steps for the outcomes of kind "failure": waiting_for_retry while attempts are left, else error.
--- permanent ends the step at once; retry_after_ms replaces the policy's delay. Returns the moves.
+-- permanent ends the step at once; retry_after_ms replaces the policy's delay. A step that ends in error gets
+-- a dead letter. Returns the moves.
 -- Caller holds the locks. A repeat finds no attempt open under its claims and changes nothing.
 create or replace function tasker.record_failures(p_outcomes jsonb, p_now timestamptz)
 returns tasker.step_move[]
@@ -12,6 +13,8 @@ declare
         from jsonb_array_elements(p_outcomes) o
         where o ->> 'kind' = 'failure');
     v_moves tasker.step_move[];
+    v_permanent bigint[];
+    v_exhausted bigint[];
 begin
     with outcome as materialized (
         select distinct on (step_id, attempt) *
@@ -28,7 +31,7 @@ begin
         where id = any (v_failing) and state = 'in_progress'
     ),
     decided as materialized (
-        select own.place, o.error, o.started_ms_ago,
+        select own.place, o.error, o.started_ms_ago, coalesce(o.permanent, false) as permanent,
             p_now + coalesce(o.retry_after_ms * interval '1 millisecond',
                 tasker.retry_delay(ts.retry, own.failures + 1)) as due,
             case
@@ -50,7 +53,7 @@ begin
             run_after = case when d.state = 'waiting_for_retry' then d.due end
         from decided d
         where s.ctid = d.place
-        returning s.id, s.task_id, s.attempt, s.state, d.error, d.started_ms_ago
+        returning s.id, s.task_id, s.attempt, s.state, d.error, d.permanent, d.started_ms_ago
     ),
     attempt as (
         update tasker.step_attempts a
@@ -74,9 +77,17 @@ begin
         insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at, reason)
         select task_id, id, 'in_progress', state, attempt, p_now, error ->> 'type' from moved
     )
-    select coalesce(array_agg((task_id, id, 'in_progress', state)::tasker.step_move), '{}')
-    into v_moves
+    select coalesce(array_agg((task_id, id, 'in_progress', state)::tasker.step_move), '{}'),
+        array_agg(id) filter (where state = 'error' and permanent),
+        array_agg(id) filter (where state = 'error' and not permanent)
+    into v_moves, v_permanent, v_exhausted
     from moved;
+    if v_permanent is not null then
+        perform tasker.bury_steps(v_permanent, 'permanent', null, p_now);
+    end if;
+    if v_exhausted is not null then
+        perform tasker.bury_steps(v_exhausted, 'exhausted', null, p_now);
+    end if;
     return v_moves;
 end
 $$;

@@ -1,9 +1,10 @@
--- An operator gives failed steps another go: error → enqueued (ready when held), failures and losses back to
--- 0, and their tasks go on. p_steps, and every failed step of p_tasks.
+-- An operator gives failed steps another go: error → enqueued (ready when held, pending while a parent is
+-- open), failures and losses back to 0, and their tasks go on. Closes their dead letters. p_steps, and every
+-- failed step of p_tasks.
 -- Returns {"moved": [ids], "refused": refused_steps(), "publish", "at", "moves"}.
 --
--- Locks: lock_with_children, then a re-check. A repeat moves nothing and refuses nothing that is enqueued or
--- ready, and returns what is still to be published.
+-- Locks: lock_with_children, then a re-check. A repeat moves nothing and refuses nothing that is enqueued,
+-- ready or pending, and returns what is still to be published.
 create or replace function tasker.retry_steps(
     p_steps bigint[], p_tasks uuid[], p_actor text, p_reason text, p_moves boolean)
 returns json
@@ -37,7 +38,7 @@ begin
 
     return json_build_object(
         'moved', v_failed,
-        'refused', tasker.refused_steps(v_ids, v_moves, '{enqueued,ready}'),
+        'refused', tasker.refused_steps(v_ids, v_moves, '{pending,enqueued,ready}'),
         'publish', tasker.publication(v_ids),
         'at', v_now,
         'moves', case

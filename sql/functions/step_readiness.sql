@@ -7,13 +7,15 @@
 --                         worker is there to run it is another question, answered by blocking_reasons
 -- next_retry_at, due_at   due time of a retry; due time of whatever state has one
 -- blocking_parents        [{"name", "state"}, …], at most 10, failed ones first
--- failed_because          what the log says of a step in error; error_type and error_message are of its
---                         last attempt, for waiting_for_retry too
+-- failed_because          the reason of the dead letter of a step in error, letter_id and fingerprint of which
+--                         come along; error_type and error_message are its error's, for waiting_for_retry
+--                         those of the last attempt
 -- at                      the time to which all of this refers
 -- blocking_reasons        empty for a final step, else these, the decisive one first:
 --   running               a live worker has it
 --   worker_stopped        its worker was stopped; recover_steps takes it back
---   failed, worker_lost, unclaimable   in error: by its handler, by killing its workers, by never being claimed
+--   failed, worker_lost, unclaimable, parked   in error: by its handler, by killing its workers, by never being
+--                         claimed, by an operator
 --   parent_failed         a parent is in error
 --   parents_open          a parent is not satisfied
 --   task_not_started      its task waits for its own due time
@@ -35,7 +37,7 @@ returns table (
     task_id uuid, step_id bigint, name text, state text, handler text, queue text,
     parents_total integer, parents_satisfied integer, blocking_parents jsonb,
     attempt integer, failures integer, max_attempts integer, republished integer,
-    error_type text, error_message text, failed_because text,
+    error_type text, error_message text, failed_because text, letter_id bigint, fingerprint text,
     dependencies_satisfied boolean, retry_eligible boolean, ready_for_execution boolean,
     next_retry_at timestamptz, due_at timestamptz, since timestamptz,
     worker_id integer, worker_host text, worker_pid integer,
@@ -51,13 +53,6 @@ as $$
 #variable_conflict use_column
 declare
     v_now constant timestamptz := tasker.clock();
-    v_failed_tasks constant uuid[] := array(
-        select distinct s.task_id from tasker.steps s where s.task_id = any (p_tasks) and s.state = 'error');
-    -- {step id: reason}; the log has no access path by step, so it is read once
-    v_because constant jsonb := (
-        select jsonb_object_agg(tr.step_id, tr.reason order by tr.seq)
-        from tasker.transitions tr
-        where tr.task_id = any (v_failed_tasks) and tr.step_id is not null and tr.to_state = 'error');
 begin
     return query
     with step as materialized (
@@ -84,8 +79,8 @@ begin
     select s.task_id, s.id, s.name, s.state::text, s.handler, s.queue,
         parents.total, parents.satisfied, coalesce(blocking.parents, '[]'),
         s.attempt, s.failures, s.max_attempts, s.republished,
-        a.error ->> 'type', left(a.error ->> 'message', 500),
-        case when s.state = 'error' then v_because ->> s.id::text end,
+        error.shown ->> 'type', left(error.shown ->> 'message', 500), letter.reason, letter.id,
+        letter.fingerprint,
         parents.satisfied = parents.total,
         s.idle and s.failures < s.max_attempts
             or s.state = 'in_progress' and s.failures + 1 < s.max_attempts,
@@ -127,6 +122,15 @@ begin
         offset 0
     ) a on true
     left join lateral (
+        select id, reason, fingerprint, error
+        from tasker.dead_letters
+        where step_id = s.id and closed_at is null and s.state = 'error'
+        offset 0
+    ) letter on true
+    cross join lateral (
+        select coalesce(letter.error, a.error) as shown
+    ) error
+    left join lateral (
         select own.id, own.host, own.pid, own.stopped_at is null and main.stopped_at is null as live
         from tasker.workers own
         left join tasker.workers main on main.id = own.parent_id
@@ -145,7 +149,7 @@ begin
             case when s.state = 'in_progress' and w.live is not true then 'worker_stopped' end,
             case
                 when s.state <> 'error' then null
-                when v_because ->> s.id::text in ('worker_lost', 'unclaimable') then v_because ->> s.id::text
+                when letter.reason in ('worker_lost', 'unclaimable', 'parked') then letter.reason
                 else 'failed'
             end,
             case when s.idle and parents.failed then 'parent_failed' end,

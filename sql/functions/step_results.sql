@@ -1,6 +1,6 @@
--- State, result and last recorded error of named steps of one task, as {name: {"state", "result", "error",
--- "reason"}}, for whoever waits for a task, and for a handler that asks for a distant ancestor. `reason` says
--- why a step is in error that no handler failed: its workers died, nobody could claim it. Reads only.
+-- State, result and error of named steps of one task, as {name: {"state", "result", "error"}}, for whoever
+-- waits for a task, and for a handler that asks for a distant ancestor. The error of a step in error is its
+-- dead letter's, of any other its last attempt's. Reads only.
 create or replace function tasker.step_results(p_task uuid, p_names text[])
 returns json
 language plpgsql
@@ -12,14 +12,11 @@ begin
     return (
         select coalesce(json_object_agg(s.name, json_build_object(
             'state', s.state, 'result', a.result,
-            'error', a.error,
-            'reason', case
-                when s.state = 'error' and a.error is null then (
-                    select reason
-                    from tasker.transitions
-                    where task_id = p_task and step_id = s.id and to_state = 'error'
-                    order by seq desc
-                    limit 1)
+            'error', case
+                when s.state = 'error'
+                then coalesce((
+                    select error from tasker.dead_letters where step_id = s.id and closed_at is null), a.error)
+                else a.error
             end)), '{}')
         from tasker.steps s
         left join lateral (

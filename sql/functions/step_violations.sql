@@ -1,7 +1,7 @@
 -- Invariants of steps, for invariant_violations, which explains p_since. Reads only, no locks.
 --   parents_left            of an unfinished step is the number of its parents not satisfied
 --   wake_up_lost            a pending step has a parent not satisfied
---   started_before_parents  a step that is active or failed has none
+--   started_before_parents  a step that is active has none
 --   held_without_return     a ready step has a time at which it is looked at again, unless its task is paused
 --   enqueued_at             set exactly while enqueued
 --   ready_at                set only while ready
@@ -48,7 +48,7 @@ begin
     cross join lateral (values
         ('parents_left', its.unfinished and s.parents_left <> parents.open),
         ('wake_up_lost', s.state = 'pending' and parents.open = 0),
-        ('started_before_parents', its.unfinished and s.state <> 'pending' and parents.open > 0),
+        ('started_before_parents', its.unfinished and s.state not in ('pending', 'error') and parents.open > 0),
         ('held_without_return', s.state = 'ready' and s.ready_at is null and s.run_after is null
             and t.state <> 'paused'),
         ('enqueued_at', (s.state = 'enqueued') <> (s.enqueued_at is not null)),

@@ -30,8 +30,9 @@ COMMANDS = {
     "db": LateCommand("tasker.cli.db:db", "Create and update the database schema."),
     "template": LateCommand("tasker.cli.template:template", "Look at, check and store templates."),
     "task": LateCommand("tasker.cli.task:task", "Submit tasks, follow them, explain and repair them."),
-    "step": LateCommand("tasker.cli.step:step", "Look at the steps of a task, and retry them."),
+    "step": LateCommand("tasker.cli.step:step", "Look at the steps of a task, retry them, and park them."),
     "queue": LateCommand("tasker.cli.queue:queue", "See what waits in queues, and hold them."),
+    "dlq": LateCommand("tasker.cli.dlq:dlq", "Look at dead letters: steps that ended in error."),
     "doctor": LateCommand(
         "tasker.cli.doctor:doctor",
         "Find what is wrong with this installation, and say what to do; exit code 1 when something is.",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tasker.db.engine import Database
     from tasker.domain.records import (
         AttemptRecord,
+        DeadLetterRecord,
         QueueRecord,
         StepRecord,
         StoredTemplate,
@@ -104,8 +105,24 @@ class AttemptJson(TypedDict):
     late: dict[str, Any] | None
 
 
+class DeadLetterJson(TypedDict):
+    """A dead letter; `step` is null for a task as a whole, `closed_at` while it is open."""
+
+    id: int
+    task_id: str
+    step: str | None
+    reason: str
+    fingerprint: str
+    error: dict[str, Any]
+    snapshot: dict[str, Any]
+    created_at: str
+    closed_at: str | None
+    closed_by: str | None
+    closed_because: str | None
+
+
 class StepJson(TypedDict):
-    """A step with its attempts."""
+    """A step with its attempts. `dead_letter`: the open one of a step in error."""
 
     step: str
     task_id: str
@@ -123,6 +140,7 @@ class StepJson(TypedDict):
     result: Any
     error: dict[str, Any] | None
     attempts: list[AttemptJson]
+    dead_letter: DeadLetterJson | None
 
 
 class ListedTemplateJson(TypedDict):
@@ -187,6 +205,13 @@ class WhyJson(TypedDict):
     execution_status: str
     recommended_action: str
     reasons: list[ReasonJson]
+
+
+class ParkedJson(TypedDict):
+    """What a park did: the steps it took out."""
+
+    task_id: str
+    steps: list[str]
 
 
 class TaskStateJson(TypedDict):
@@ -289,7 +314,26 @@ def listed_step(step: StepRecord) -> ListedStepJson:
     )
 
 
-def step_json(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> StepJson:
+def dead_letter_json(letter: DeadLetterRecord) -> DeadLetterJson:
+    """A dead letter."""
+    return DeadLetterJson(
+        id=letter.id,
+        task_id=str(letter.task_id),
+        step=letter.step,
+        reason=letter.reason,
+        fingerprint=letter.fingerprint,
+        error=letter.error,
+        snapshot=letter.snapshot,
+        created_at=letter.created_at.isoformat(),
+        closed_at=_time(letter.closed_at),
+        closed_by=letter.closed_by,
+        closed_because=letter.closed_because,
+    )
+
+
+def step_json(
+    step: StepRecord, result: Any, attempts: list[AttemptRecord], letter: DeadLetterRecord | None
+) -> StepJson:
     """A step with all its attempts."""
     return StepJson(
         step=f"{step.task_id}/{step.name}",
@@ -322,6 +366,7 @@ def step_json(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> S
             )
             for each in attempts
         ],
+        dead_letter=None if letter is None else dead_letter_json(letter),
     )
 
 

@@ -1,4 +1,4 @@
-"""`tasker step`: look at the steps of a task, and retry them."""
+"""`tasker step`: look at the steps of a task, retry them, and park them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from tasker.cli.commands import Group
 from tasker.cli.options import StepName, TaskId, operator_options, output_option
 from tasker.cli.output import print_json, print_table
-from tasker.cli.shapes import RetriedJson, StepJson, StepsJson, listed_step, step_json
+from tasker.cli.shapes import ParkedJson, RetriedJson, StepJson, StepsJson, listed_step, step_json
 from tasker.cli.task_view import error_line, print_step, shortened, time_taken
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ step_argument = click.argument("name", metavar="TASK_ID/STEP", type=StepName())
 
 @click.group(cls=Group)
 def step() -> None:
-    """Look at the steps of a task, and retry them."""
+    """Look at the steps of a task, retry them, and park them."""
 
 
 @step.command("list", prints=StepsJson, epilog="tasker step list 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f")
@@ -60,15 +60,17 @@ def list_(invocation: Invocation, task_id: UUID, *, form: str) -> None:
 def show(invocation: Invocation, name: tuple[UUID, str], *, form: str) -> None:
     """Show a step: its attempts, where they ran, how they ended, its result or last error."""
     from tasker.db import queries
+    from tasker.db.dead_letters import open_letter
 
     task_id, step_name = name
     found = invocation.database.call(queries.get_step, task_id, step_name)
+    letter = invocation.database.call(open_letter, found.id)
     attempts = invocation.database.call(queries.list_attempts, found.id)
     result = invocation.database.call(queries.list_results, task_id, [step_name]).get(step_name)
     if form == "json":
-        print_json(step_json(found, result, attempts))
+        print_json(step_json(found, result, attempts, letter))
     else:
-        print_step(found, result, attempts)
+        print_step(found, result, attempts, letter)
 
 
 @step.command(
@@ -93,3 +95,27 @@ def retry(
         print_json(RetriedJson(task_id=str(task_id), steps=[step_name]))
     else:
         click.echo(f"{task_id}/{step_name} is retried")
+
+
+@step.command(
+    prints=ParkedJson,
+    epilog='tasker step park 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f/charge --reason "wrong price list"',
+)
+@step_argument
+@operator_options
+@output_option()
+@click.pass_obj
+def park(
+    invocation: Invocation, name: tuple[UUID, str], *, actor: str, reason: str | None, form: str
+) -> None:
+    """Take a step out that does not run: it is in error, with a dead letter, until somebody retries it."""
+    from tasker.db import queries
+    from tasker.orchestration import operate
+
+    task_id, step_name = name
+    found = invocation.database.call(queries.get_step, task_id, step_name)
+    operate.park_steps(invocation.client.engine, [found.id], actor=actor, reason=reason)
+    if form == "json":
+        print_json(ParkedJson(task_id=str(task_id), steps=[step_name]))
+    else:
+        click.echo(f"{task_id}/{step_name} is parked; `tasker step retry` puts it back")

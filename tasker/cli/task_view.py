@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tasker.db.engine import Database
-    from tasker.domain.records import AttemptRecord, StepRecord
+    from tasker.domain.records import AttemptRecord, DeadLetterRecord, StepRecord
 
 SHORT = 60
 """Characters of a result or an error in a table; `-o json` and `step show` have all of it."""
@@ -65,8 +65,14 @@ def print_task(database: Database, task_id: UUID) -> None:
     print_table(("STEP", "STATE", "ATTEMPT", "DURATION", "RESULT OR ERROR"), rows, nothing="no steps")
 
 
-def print_step(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> None:
+def print_step(
+    step: StepRecord, result: Any, attempts: list[AttemptRecord], letter: DeadLetterRecord | None
+) -> None:
     """Print a step, its attempts, and all of its result or last error."""
+    died = (
+        letter
+        and f"{letter.id}: {letter.reason} at {cell(letter.created_at)}, fingerprint {letter.fingerprint}"
+    )
     print_fields(
         {
             "step": f"{step.task_id}/{step.name}",
@@ -77,6 +83,7 @@ def print_step(step: StepRecord, result: Any, attempts: list[AttemptRecord]) -> 
             "losses": step.losses,
             "timeout": duration(step.timeout_ms / 1000),
             **({"run after": step.run_after} if step.run_after else {}),
+            **({"dead letter": died} if died else {}),
         }
     )
     click.echo()

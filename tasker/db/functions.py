@@ -189,6 +189,22 @@ def retry_steps(
     )
 
 
+def park_by_hand(
+    connection: Connection, steps: Sequence[int], actor: str | None, reason: str | None, *, moves: bool
+) -> Moved:
+    """Take steps out that do not run."""
+    return _moved(
+        _call(
+            connection,
+            "select tasker.park_by_hand(%s::bigint[], %s, %s, %s)",
+            list(steps),
+            actor,
+            reason,
+            moves,
+        )
+    )
+
+
 def cancel_tasks(
     connection: Connection, tasks: Sequence[UUID], actor: str | None, reason: str | None, *, moves: bool
 ) -> Moved:

@@ -63,10 +63,11 @@ _FITS: Mapping[str, LiteralString] = {
 _STEPS: LiteralString = """
     select s.id, s.task_id, s.ordinal, s.name, s.state, ts.handler, s.queue, s.priority, s.attempt,
         s.failures, ts.max_attempts, s.losses, ts.timeout_ms, s.run_after, s.ready_at, s.enqueued_at,
-        s.changed_at, s.worker_id, a.started_at, a.finished_at, a.error
+        s.changed_at, s.worker_id, a.started_at, a.finished_at, coalesce(l.error, a.error) as error
     from tasker.steps s
     join tasker.template_steps ts on ts.template_id = s.template_id and ts.ordinal = s.ordinal
     left join tasker.step_attempts a on a.step_id = s.id and a.attempt = s.attempt
+    left join tasker.dead_letters l on l.step_id = s.id and l.closed_at is null
 """
 _TEMPLATES: LiteralString = """
     select id, namespace, name, version, digest, steps_total, roots_total, created_at, retired_at

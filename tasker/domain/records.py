@@ -71,8 +71,9 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step and its last attempt, whose times and `error` ({"type", "message", "traceback"}) are here.
+    """A step and its last attempt, whose times and `error` ({"type", "message", …}) are here.
 
+    Of a step in error, the error is that which ended it.
     `attempt` counts claims, `failures` those that failed; `changed_at` is when it entered its state.
     """
 
@@ -114,6 +115,27 @@ class AttemptRecord:
     result: Any
     error: dict[str, Any] | None
     late: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRecord:
+    """A step that ended in error: open until it leaves that state, then closed by whoever moved it.
+
+    `fingerprint` is equal for errors that are alike. `step` and `step_id` are None for a task as a whole.
+    """
+
+    id: int
+    task_id: UUID
+    step_id: int | None
+    step: str | None
+    reason: str
+    fingerprint: str
+    error: dict[str, Any]
+    snapshot: dict[str, Any]
+    created_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+    closed_because: str | None
 
 
 @dataclass(frozen=True)
@@ -188,6 +210,8 @@ class Readiness:
     error_type: str | None
     error_message: str | None
     failed_because: str | None
+    letter_id: int | None
+    fingerprint: str | None
     dependencies_satisfied: bool
     retry_eligible: bool
     ready_for_execution: bool

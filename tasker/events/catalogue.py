@@ -25,6 +25,7 @@ TASK_EVENTS = {
 STEP_EVENTS = {
     ("in_progress", "enqueued"): "step.returned",
     ("in_progress", "ready"): "step.returned",
+    ("error", "pending"): "step.unparked",
     ("*", "enqueued"): "step.enqueued",
     ("*", "ready"): "step.held",
     ("*", "waiting"): "step.waiting",

@@ -121,7 +121,7 @@ class Task:
             raise StepNotFound(f"task {self.id} has no step {step!r}; see `tasker task show {self.id}`")
         state = found[step]["state"]
         if state == StepState.ERROR:
-            error = found[step]["error"] or {"type": found[step]["reason"], "message": "no handler raised it"}
+            error = found[step]["error"] or {"type": "unknown", "message": "no error was recorded"}
             raise StepFailed(
                 f"step {step} failed: {error['type']}: {error['message']}; "
                 f"`tasker step show {self.id}/{step}` has the attempts",

@@ -34,6 +34,7 @@ SENTENCES = {
     "`tasker step retry {task}/{name}`",
     "unclaimable": "{name} failed: its message was sent {sent} times and no worker claimed it; look into the "
     "logs of the workers of queue `{queue}`, then `tasker step retry {task}/{name}`",
+    "parked": "{name} was parked ({error}); `tasker step retry {task}/{name}` puts it back",
     "wake_up_lost": "{name} could run, but nothing will start it, a defect; `tasker doctor` says more",
     "no_worker_for_queue": "{name} is {state} on queue `{queue}`, but no live worker serves that queue; "
     "start one with `tasker -A MODULE worker --queues {queue}`",
@@ -105,7 +106,7 @@ def _urgency(row: Readiness) -> int:
 
 
 def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
-    return SENTENCES[row.blocking_reasons[0]].format(
+    sentence = SENTENCES[row.blocking_reasons[0]].format(
         name=row.name,
         task=row.task_id,
         state=row.state,
@@ -122,12 +123,22 @@ def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
         parents=_parents(row),
         held=_held(paused.get(row.queue), row.at),
     )
+    return sentence + _letter(row)
+
+
+def _letter(row: Readiness) -> str:
+    if row.letter_id is None:
+        return ""
+    since = duration((row.at - row.since).total_seconds())
+    return f"; dead letter {row.letter_id}: {row.failed_because}, {since} ago, fingerprint {row.fingerprint}"
 
 
 def _failure(row: Readiness) -> str:
     message = (row.error_message or "").strip().partition("\n")[0]
     shown = message if len(message) <= MESSAGE_SHOWN else f"{message[:MESSAGE_SHOWN]}…"
-    kind = (row.error_type or row.failed_because or "no error recorded").rpartition(".")[2]
+    if row.failed_because == "parked":
+        return shown
+    kind = (row.error_type or "no error recorded").rpartition(".")[2]
     return f"failure {row.failures} of {row.max_attempts}: {kind}{f': {shown}' if shown else ''}"
 
 

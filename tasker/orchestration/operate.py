@@ -119,6 +119,14 @@ def retry_steps(engine: Engine, steps: Sequence[int], *, actor: str | None, reas
     return _moved(engine.run(functions.retry_steps, steps, [], actor, reason), "retried")
 
 
+def park_steps(engine: Engine, steps: Sequence[int], *, actor: str, reason: str | None) -> list[int]:
+    """Take steps out that do not run, until they are retried; the ids of those moved. Again changes nothing.
+
+    Raises StateConflict naming the first that runs or has ended; the others are moved all the same.
+    """
+    return _moved(engine.run(functions.park_by_hand, steps, actor, reason), "parked")
+
+
 def _moved(reply: Moved, done: str) -> list[int]:
     for refused in reply.refused:
         raise StateConflict(

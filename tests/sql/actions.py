@@ -56,6 +56,12 @@ def park(session: Protocol, *steps: int, moves: bool = False) -> Reply:
     return reply
 
 
+def park_by_hand(session: Protocol, *steps: int, reason: str | None = REASON, moves: bool = False) -> Reply:
+    """park_by_hand."""
+    reply: Reply = session.call("park_by_hand", list(steps), OPERATOR, reason, moves)
+    return reply
+
+
 def retry(session: Protocol, *steps: int, tasks: Sequence[UUID] = (), moves: bool = False) -> Reply:
     """retry_steps."""
     reply: Reply = session.call("retry_steps", list(steps), list(tasks), OPERATOR, REASON, moves)

@@ -290,6 +290,12 @@ class World:
         self.fence(sorted(moved))
         self.results |= {step: (results or {}).get(step) for step in moved}
 
+    def park(self, steps: Sequence[int]) -> None:
+        """park_by_hand."""
+        self.operate(
+            steps, "park_by_hand", lambda: {"publish": [], **actions.park_by_hand(self.session, *steps)}
+        )
+
     def retry(self, steps: Sequence[int]) -> None:
         """retry_steps."""
         self.operate(steps, "retry", lambda: actions.retry(self.session, *steps))

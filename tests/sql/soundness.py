@@ -86,6 +86,12 @@ RULES = {
     "a held step has a time at which it is looked at again, unless its task is paused": """
         select s.id, s.name from tasker.steps s join tasker.tasks t on t.id = s.task_id
         where s.state = 'ready' and s.ready_at is null and s.run_after is null and t.state <> 'paused'""",
+    "a step has an open dead letter exactly while it is in error": """
+        select s.id, s.name, s.state, l.ids
+        from (select id, name, state from tasker.steps where state = 'error') s
+        full join (select step_id, array_agg(id) as ids from tasker.dead_letters
+                   where closed_at is null group by step_id) l on l.step_id = s.id
+        where s.id is null or l.ids is null or cardinality(l.ids) > 1""",
     "edges join steps of one task": """
         select e.* from tasker.step_edges e
         left join tasker.steps p on p.id = e.parent_id left join tasker.steps c on c.id = e.child_id

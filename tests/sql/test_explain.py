@@ -17,6 +17,7 @@ from tests.sql.actions import (
     REASON,
     cancel,
     park,
+    park_by_hand,
     pause,
     pause_queues,
     recover,
@@ -96,8 +97,19 @@ def test_a_step_of_a_stopped_worker_says_who_takes_it_back(protocol: Protocol, r
 def test_a_failed_step_says_with_what_and_how_to_retry_it(protocol: Protocol, run: Run) -> None:
     task = run("a")
     protocol.fail(protocol.steps(task)["a"], permanent=True, type="shop.CardRefused", message="no\nfunds")
+    protocol.pass_time(90)
+    letter = protocol.row("select id, fingerprint from tasker.dead_letters")
     assert only(protocol, task) == (
-        f"a failed (failure 1 of 3: CardRefused: no); repair the cause, then `tasker step retry {task}/a`"
+        f"a failed (failure 1 of 3: CardRefused: no); repair the cause, then `tasker step retry {task}/a`; "
+        f"dead letter {letter['id']}: permanent, 1 min 30 s ago, fingerprint {letter['fingerprint']}"
+    )
+
+
+def test_a_parked_step_says_why_and_how_to_put_it_back(protocol: Protocol, run: Run) -> None:
+    task = run("a, b")
+    park_by_hand(protocol, protocol.steps(task)["a"])
+    assert only(protocol, task).startswith(
+        f"a was parked ({REASON}); `tasker step retry {task}/a` puts it back; dead letter "
     )
 
 

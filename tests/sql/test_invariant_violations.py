@@ -107,6 +107,12 @@ ATTEMPT = [
         ),
     ),
 ]
+LETTER = [
+    ("error_has_its_letter", "e", "delete from tasker.dead_letters where step_id = {e}"),
+    ("error_has_its_letter", "e", "update tasker.dead_letters set closed_at = now() where step_id = {e}"),
+    ("open_letter_has_its_error", "a", "update tasker.dead_letters set step_id = {a}"),
+    ("open_letter_has_its_error", "step 0", "update tasker.dead_letters set step_id = 0"),
+]
 LOG = [
     ("log_chain", "b", "delete from tasker.transitions where step_id = {b} and from_state = 'pending'"),
     ("log_chain", "{task}", "update tasker.transitions set from_state = 'pending' where step_id is null"),
@@ -149,7 +155,7 @@ GRAPHS = [
     ("acyclic", "b", "insert into tasker.step_edges values ({c}, {b})"),
     ("acyclic", "f", "insert into tasker.step_edges values ({f}, {f})"),
 ]
-CASES = [*TASK, *STEP, *ATTEMPT, *LOG, *GRAPHS]
+CASES = [*TASK, *STEP, *ATTEMPT, *LETTER, *LOG, *GRAPHS]
 
 
 class World(NamedTuple):

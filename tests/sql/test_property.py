@@ -34,6 +34,7 @@ SHARES = {
     "skip": 1,
     "resolve": 1,
     "retry": 3,
+    "park": 1,
     "cancel": 0.2,
     "submit": 1,
 }
@@ -42,7 +43,7 @@ SHARES = {
 FORGET = """
     truncate tasker.templates, tasker.template_steps, tasker.template_edges, tasker.tasks, tasker.steps,
         tasker.step_edges, tasker.step_attempts, tasker.transitions, tasker.workers, tasker.queues,
-        tasker.handlers, tasker.coordinator_loops
+        tasker.handlers, tasker.coordinator_loops, tasker.dead_letters
 """
 
 KINDS = {"complete": 6, "retry": 2, "permanent": 1}
@@ -224,6 +225,9 @@ class Move:
         steps = {step: row["state"] for step, row in self.world.rows().items()}
         failed = [step for step, state in steps.items() if state == "error"]
         self.world.retry(self.some(failed, 4) + self.some(list(steps), 2))
+
+    def park(self) -> None:
+        self.world.park(self.some(list(self.world.rows()), 3))
 
     def cancel(self) -> None:
         self.world.cancel(self.chance.choice(self.world.tasks))

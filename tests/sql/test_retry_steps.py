@@ -103,7 +103,6 @@ def test_a_step_that_has_not_failed_is_refused_with_its_state(protocol: Protocol
         "a": "complete",
         "b": "in_progress",
         "c": "waiting_for_retry",
-        "d": "pending",
         "e": "skipped",
     }
     assert reply["refused"][0] == {

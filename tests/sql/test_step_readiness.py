@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.actions import cancel, park, recover, resolve, retry, skip, stop
+from tests.sql.actions import REASON, cancel, park, park_by_hand, recover, resolve, retry, skip, stop
 from tests.sql.protocol import HANDLER, Protocol, Reply, Row, graph
 
 SATISFYING = {"complete", "skipped", "resolved_manually"}
@@ -162,7 +162,9 @@ def test_a_step_failed_for_good_waits_for_an_operator(protocol: Protocol) -> Non
     a = readiness(protocol, task)["a"]
     assert a["blocking_reasons"] == ["failed"]
     assert (a["error_type"], a["error_message"]) == ("PermanentError", "no such card")
-    assert a["failed_because"] == "PermanentError"
+    assert a["failed_because"] == "permanent"
+    letter = protocol.row("select id, fingerprint from tasker.dead_letters")
+    assert (a["letter_id"], a["fingerprint"]) == (letter["id"], letter["fingerprint"])
     assert (a["retry_eligible"], a["ready_for_execution"]) == (False, False)
 
 
@@ -189,7 +191,14 @@ def test_why_a_step_failed_is_its_last_failure(protocol: Protocol) -> None:
     assert readiness(protocol, task)["a"]["failed_because"] is None
     protocol.fail(steps["a"], permanent=True)
     a = readiness(protocol, task)["a"]
-    assert (a["failed_because"], a["blocking_reasons"]) == ("ValueError", ["failed"])
+    assert (a["failed_because"], a["blocking_reasons"]) == ("permanent", ["failed"])
+
+
+def test_a_parked_step_says_so_and_its_child_that_a_parent_failed(protocol: Protocol) -> None:
+    task, steps = submitted(protocol, "a > b")
+    park_by_hand(protocol, steps["a"])
+    assert reasons(protocol, task) == {"a": ["parked"], "b": ["parent_failed", "parents_open"]}
+    assert readiness(protocol, task)["a"]["error_message"] == REASON
 
 
 def test_a_long_error_is_cut(protocol: Protocol) -> None:
