@@ -76,6 +76,18 @@ class Settings(BaseSettings):
         gt=0,
         description="Limit of one call to PostgreSQL; raise it if one `submit_many` makes a million steps.",
     )
+
+    timeout_grace_seconds: float = Field(
+        default=3,
+        ge=0,
+        description="From StepTimeout or StepCancelled in a handler until its attempt is ended for good.",
+    )
+    cancel_grace_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="From the end of an attempt by somebody else until StepCancelled in its handler.",
+    )
+
     heartbeat_seconds: float = Field(default=3, gt=0, description="Between two beats of a worker.")
     silence_seconds: float = Field(
         default=12, gt=0, description="Observed silence after which a worker is taken for dead."

@@ -1,7 +1,8 @@
 -- Takes steps back from stopped workers: every attempt still open under one, or under a child of one, ends
 -- as `lost` and its step is enqueued again (ready when held), marked `alone`. Only a loss while alone
 -- counts, since in a shared claim nobody knows which step killed the worker; at p_max_losses the step
--- becomes error.
+-- becomes error. An attempt alone in its claim whose time was over when its process vanished has not lost it
+-- but was ended with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
 -- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
 --
 -- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
@@ -22,6 +23,7 @@ declare
     v_mark bigint;
     v_gone integer[];
     v_lost bigint[];
+    v_over bigint[];
     v_spent bigint[];
     v_moves tasker.step_move[];
 begin
@@ -53,6 +55,27 @@ begin
     v_lost := array(
         select id from tasker.steps
         where id = any (v_lost) and state = 'in_progress' and worker_id = any (v_gone));
+    v_over := array(
+        select s.id
+        from tasker.steps s
+        cross join lateral (
+            select timeout_ms
+            from tasker.template_steps
+            where template_id = s.template_id and ordinal = s.ordinal
+            offset 0
+        ) ts
+        cross join lateral (
+            select claimed_at from tasker.step_attempts where step_id = s.id and attempt = s.attempt offset 0
+        ) a
+        cross join lateral (
+            select 1
+            from tasker.workers
+            where id = s.worker_id and stopped_because = 'process_gone'
+              and stopped_at >= a.claimed_at + ts.timeout_ms * interval '1 millisecond'
+            offset 0
+        ) gone
+        where s.id = any (v_lost) and not tasker.claim_is_shared(s.id, s.worker_id, s.claim_id));
+    v_lost := array(select id from unnest(v_lost) id where not id = any (v_over) order by id);
     v_spent := array(
         select id from tasker.steps where id = any (v_lost) and alone and losses + 1 >= p_max_losses);
 
@@ -62,13 +85,14 @@ begin
     update tasker.steps
     set losses = losses + alone::integer, alone = true
     where id = any (v_lost);
-    v_moves := tasker.move_steps(
+    v_moves := tasker.record_timeouts(v_over, v_now);
+    v_moves := v_moves || tasker.move_steps(
         v_spent, '{in_progress}', 'error', v_now, null, 'worker_lost');
     v_moves := v_moves || tasker.offer_steps(v_lost, 'in_progress', v_now, null, 'worker_lost');
     perform tasker.advance_tasks(v_moves, v_now, null, null);
 
     return json_build_object(
-        'moved', cardinality(v_lost),
+        'moved', cardinality(v_lost || v_over),
         'publish', tasker.publication(v_lost),
         'at', v_now,
         'moves', case

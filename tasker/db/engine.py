@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -70,6 +71,12 @@ class Database:
                     connection.invalidate()
                 if attempt == TRIES or not (lost or error.sqlstate in RETRYABLE):
                     raise _unreachable(error) from error
+            except BaseException:
+                # told to stop between question and answer: the answer would be the next caller's
+                own = connection.driver_connection
+                if own is not None and own.info.transaction_status != TransactionStatus.IDLE:
+                    connection.invalidate()
+                raise
             finally:
                 connection.close()
             time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - jitter

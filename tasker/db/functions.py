@@ -145,6 +145,18 @@ def recover_steps(connection: Connection, max_losses: int, limit: int, *, moves:
     return _moved(_call(connection, "select tasker.recover_steps(%s, %s, %s)", max_losses, limit, moves))
 
 
+def overdue_attempts(connection: Connection, grace_seconds: float) -> dict[int, int]:
+    """Attempts open for longer than their time and the grace, under workers that look alive, by step id."""
+    query = "select step_id, attempt from tasker.overdue_attempts(make_interval(secs => %s))"
+    return dict(connection.execute(query, [grace_seconds]).fetchall())
+
+
+def time_out_steps(connection: Connection, attempts: Mapping[int, int], *, moves: bool) -> Moved:
+    """End attempts whose time is over."""
+    query = "select tasker.time_out_steps(%s::bigint[], %s::integer[], %s)"
+    return _moved(_call(connection, query, list(attempts), list(attempts.values()), moves))
+
+
 def republish_steps(
     connection: Connection, grace_seconds: float, limit: int, probe: int, max_publishes: int
 ) -> Moved:
@@ -342,6 +354,20 @@ def task_states(connection: Connection, tasks: Sequence[UUID]) -> dict[UUID, str
     """States of tasks by id, by primary key; unknown ids are absent."""
     query = "select id, state from tasker.tasks where id = any(%s)"
     return dict(connection.execute(query, [list(tasks)]).fetchall())
+
+
+def ended_attempts(connection: Connection, attempts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of (step id, attempt) that have ended, by primary key."""
+    query = (
+        "select a.step_id, a.attempt"
+        " from unnest(%s::bigint[], %s::integer[]) asked (step_id, attempt)"
+        " cross join lateral ("
+        " select * from tasker.step_attempts"
+        " where step_id = asked.step_id and attempt = asked.attempt offset 0) a"
+        " where a.finished_at is not null"
+    )
+    steps, numbers = [step for step, _ in attempts], [number for _, number in attempts]
+    return connection.execute(query, [steps, numbers]).fetchall()
 
 
 def parent_results(connection: Connection, step: int) -> dict[str, Any]:

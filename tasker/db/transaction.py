@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_origin
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from tasker.domain.replies import Finished
 
+CANCEL_SECONDS = 2.0
 KINDS: tuple[type, ...] = (psycopg.Connection, Connection, Session)
 """What a handler's `connection` may be."""
 
@@ -115,6 +117,8 @@ class Transactions:
             yield StepTransaction(kind(given) if issubclass(kind, Session) else given, own)
         finally:
             own.guarded = False
+            if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement
+                own.cancel_safe(timeout=CANCEL_SECONDS)
             given.close()
 
     def _connect(self) -> HandlersConnection:

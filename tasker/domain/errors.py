@@ -119,6 +119,24 @@ class PermanentError(TaskerError):
     """Raise from a handler to fail the step at once, whatever attempts are left."""
 
 
+# --- a handler is told --------------------------------------------------------------------------
+
+
+class StepTimeout(TaskerError):
+    """Raised inside a handler whose step has run for its `timeout_seconds`.
+
+    A handler may catch it to clean up: when it then returns within `timeout_grace_seconds`, the step is
+    complete. Let through, it fails the attempt, which is retried by the step's policy. It is raised once.
+    """
+
+
+class StepCancelled(TaskerError):
+    """Raised inside a handler whose attempt was ended by somebody else `cancel_grace_seconds` ago.
+
+    The task was cancelled, say, or the step resolved. Whatever the handler still returns is refused.
+    """
+
+
 # --- inside the engine --------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tasker.db import functions
 from tasker.domain.errors import Unreachable
 from tasker.faults import point
-from tasker.orchestration.recovery import SilentWorkers, recover, republish
+from tasker.orchestration.recovery import Watch, recover, republish, time_out
 
 if TYPE_CHECKING:
     import threading
@@ -29,10 +29,14 @@ class Coordinator:
         self._engine = engine
         self._worker = worker
         silence, period = engine.settings.silence_seconds, engine.settings.recovery_seconds
-        self._watch = SilentWorkers(silence, max(silence / 2, 3 * period))
+        gap = max(silence / 2, 3 * period)
+        self._beats = Watch(silence, gap)
+        # later than the beats: the steps of a dead worker are lost, not too slow
+        self._overdue = Watch(silence + 2 * period, gap)
         self.passes: tuple[Callable[[], float], ...] = (
             self.start_due,
             self.recover_lost,
+            self.time_out,
             self.republish_lost,
         )
 
@@ -49,7 +53,12 @@ class Coordinator:
 
     def recover_lost(self) -> float:
         """Steps of dead workers. Each process watches by itself, so this is not paced."""
-        recover(self._engine, self._watch)
+        recover(self._engine, self._beats)
+        return self._engine.settings.recovery_seconds
+
+    def time_out(self) -> float:
+        """Attempts that run far beyond their time. Each process watches by itself, so this is not paced."""
+        time_out(self._engine, self._overdue)
         return self._engine.settings.recovery_seconds
 
     def republish_lost(self) -> float:

@@ -1,4 +1,4 @@
-"""Workers that died and messages that got lost."""
+"""Workers that died, attempts that do not end, and messages that got lost."""
 
 from __future__ import annotations
 
@@ -20,38 +20,36 @@ RECOVER_STEPS = 200
 _log = logging.getLogger(__name__)
 
 
-class SilentWorkers:
-    """One observer's own watch over the beats of workers.
+class Watch:
+    """One observer's own watch over counters: beats by worker, say.
 
-    A worker is silent when unbroken, successful looks over `silence_seconds` have all seen the same beat.
-    A look that failed, or came `longest_gap_seconds` after the one before, starts the watch anew, so neither
-    an outage of the database nor a pause of the observer declares anybody dead.
+    One stands still when unbroken, successful looks over `seconds` have all seen the same count. A look that
+    failed, or came `longest_gap_seconds` after the one before, starts the watch anew, so neither an outage of
+    the database nor a pause of the observer condemns anybody.
     """
 
-    def __init__(self, silence_seconds: float, longest_gap_seconds: float) -> None:
-        self._silence = silence_seconds
+    def __init__(self, seconds: float, longest_gap_seconds: float) -> None:
+        self._seconds = seconds
         self._longest_gap = longest_gap_seconds
         self._seen: dict[int, tuple[int, float]] = {}
         self._looked_at = 0.0
 
-    def look(self, beats: dict[int, int], now: float) -> dict[int, int]:
-        """Note all beats as of `now`, when the look began (monotonic seconds); the silent workers' beats."""
+    def look(self, counts: dict[int, int], now: float) -> dict[int, int]:
+        """Note all counts as of `now`, when the look began (monotonic seconds); those that stand still."""
         before = self._seen if now - self._looked_at <= self._longest_gap else {}
         self._looked_at = now
         self._seen = {
-            worker: before[worker] if before.get(worker, (None,))[0] == count else (count, now)
-            for worker, count in beats.items()
+            key: before[key] if before.get(key, (None,))[0] == count else (count, now)
+            for key, count in counts.items()
         }
-        return {
-            worker: count for worker, (count, since) in self._seen.items() if now - since >= self._silence
-        }
+        return {key: count for key, (count, since) in self._seen.items() if now - since >= self._seconds}
 
     def forget(self) -> None:
         """Start over: the database did not answer."""
         self._seen = {}
 
 
-def recover(engine: Engine, watch: SilentWorkers) -> int:
+def recover(engine: Engine, watch: Watch) -> int:
     """Stop the workers found silent and take back the steps of all stopped ones; how many steps."""
     began = time.monotonic()
     try:
@@ -77,6 +75,25 @@ def take_back(engine: Engine) -> int:
             if total:
                 _log.warning("%d steps of stopped workers are enqueued again", total)
             return total
+
+
+def time_out(engine: Engine, watch: Watch) -> int:
+    """End the attempts that this process has watched run far beyond their time; how many.
+
+    Workers end their own; this is for handlers that leave them no way to.
+    """
+    began = time.monotonic()
+    grace = engine.settings.timeout_grace_seconds
+    try:
+        overdue = watch.look(engine.database.call(functions.overdue_attempts, grace), began)
+    except Unreachable:
+        watch.forget()
+        raise
+    if not overdue:
+        return 0
+    ended = engine.run(functions.time_out_steps, overdue)
+    _log.error("%d attempts ran far beyond their time and are ended; what they bring is refused", ended.count)
+    return ended.count
 
 
 def republish(engine: Engine) -> int:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Steps claimed and not begun, outcomes finished and not recorded. Taking either is atomic."""
+    """Steps claimed and not begun, outcomes finished and not recorded. Taking either is atomic.
+
+    Its handlers run in the thread that made it.
+    """
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
+        self.thread = threading.get_ident()
         self.began = time.monotonic()
         self.claimed_at = self.began
         self.unbegun: deque[ClaimedStep] = deque()

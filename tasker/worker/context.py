@@ -17,6 +17,10 @@ def _no_database(ancestor: str) -> Any:
     raise StepNotFound(f"this StepContext was made by hand: give it the result of {ancestor} in `results`")
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(eq=False, kw_only=True, slots=True)
 class StepContext:
     """The step, its attempt and its inputs.
@@ -37,6 +41,7 @@ class StepContext:
     results: Mapping[str, Any] = field(default_factory=dict, repr=False)
     context_json: dict[str, Any] = field(default_factory=dict, repr=False)
     load_result: Callable[[str], Any] = field(default=_no_database, repr=False)
+    is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     _context: dict[str, Any] | None = field(default=None, init=False, repr=False)
     _log: Any = field(default=None, init=False, repr=False)
 
@@ -56,6 +61,16 @@ class StepContext:
     def is_last_attempt(self) -> bool:
         """Whether a failure now puts the step into `error`."""
         return self.attempt >= self.max_attempts
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt was ended by somebody else: its task was cancelled, say, or the step resolved.
+
+        True within 2 s after it happened, for handlers that have run for longer than a second. What such a
+        handler still returns is refused, so it does best to clean up and return. Once `cancel_grace_seconds`
+        have passed, StepCancelled is raised in it.
+        """
+        return self.is_cancelled()
 
     @property
     def idempotency_key(self) -> str:

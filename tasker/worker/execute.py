@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,13 @@ from uuid import UUID
 from billiard.common import terminate_handler_fired
 
 from tasker.db import functions
-from tasker.domain.errors import PermanentError, StepNotComplete, StepNotFound
+from tasker.domain.errors import (
+    PermanentError,
+    StepCancelled,
+    StepNotComplete,
+    StepNotFound,
+    StepTimeout,
+)
 from tasker.domain.outcomes import Outcome, failed
 from tasker.domain.states import SATISFYING
 from tasker.domain.templates import StepDefinition
@@ -25,18 +32,20 @@ from tasker.worker.context import LateResults, StepContext
 from tasker.worker.transactional import InTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
+    from tasker.worker.limits import Limits, Running
 
 
 class Executor:
     """Calls the handlers of this process."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limits: Limits) -> None:
         self._database = engine.database
         self._settings = engine.settings
+        self._limits = limits
         self._in_transaction = InTransaction(engine)
         self._bindings: dict[tuple[str, ...], Binding] = {}
         self._loops = threading.local()
@@ -55,6 +64,10 @@ class Executor:
                 return None
             text = self._call(step, task)
         except BaseException as error:
+            running = self._limits.of(threading.get_ident())
+            if running is not None:
+                # what the handler was told hit the end of its limits, and comes no second time
+                self._limits.end(running)
             if terminate_handler_fired():
                 raise
             return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
@@ -75,16 +88,29 @@ class Executor:
             context_json=task["context"],
             load_result=partial(self._load_result, step.task_id),
         )
-        with around(context):
-            value = binding.call(task["context"], results, context, connection)
-            if iscoroutine(value):
-                value = self._event_loop().run_until_complete(value)
+        value = self._within_limits(
+            step, context, partial(binding.call, task["context"], results, context, connection)
+        )
         return encode(
             value,
             limit_bytes=self._settings.result_max_bytes,
             max_depth=self._settings.value_max_depth,
             where=f"the result of {step.name}",
         )
+
+    def _within_limits(self, step: ClaimedStep, context: StepContext, call: Callable[[], Any]) -> Any:
+        running = self._limits.begin(step)
+        try:
+            context.is_cancelled = running.is_cancelled
+            with around(context):
+                value = call()
+                return self._awaited(value, running) if iscoroutine(value) else value
+        except (StepTimeout, StepCancelled) as told:
+            if not told.args:  # raised by its class
+                told.args = running.error().args
+            raise
+        finally:
+            self._limits.end(running)
 
     def _binding(self, step: ClaimedStep, task: Mapping[str, Any], results: Mapping[str, Any]) -> Binding:
         key = (step.handler, step.name, task["template"], task["version"])
@@ -107,6 +133,22 @@ class Executor:
         if found[name]["state"] not in SATISFYING:
             raise StepNotComplete(f"step {name} is {found[name]['state']}; depend on it to get its result")
         return found[name]["result"]
+
+    def _awaited(self, coroutine: Coroutine[Any, Any, Any], running: Running) -> Any:
+        loop = self._event_loop()
+        task = running.task = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except asyncio.CancelledError as cancelled:
+            if not running.raised:
+                raise
+            raise running.error().with_traceback(cancelled.__traceback__) from None
+        finally:
+            running.task = None
+            if not task.done():  # what was raised hit the loop; the next step needs it empty
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    loop.run_until_complete(task)
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         # one per thread and kept, so that the clients a handler opens on it stay usable

@@ -114,7 +114,7 @@ class WorkerProcess:
         self._received: dict[str, str] = {}
         self.queues = list(worker.app.amqp.queues.consume_from)
         self.identity = Identity(self._database, "main", self.queues, sorted(registry.process.handlers))
-        self.runner = Runner(self._engine, self.identity)
+        self.runner = Runner(self._engine, self.identity, may_die=False)
 
     def start(self, *, coordinates: bool) -> None:
         """Store templates, register, start the threads. Raises SchemaBehind."""
@@ -137,7 +137,7 @@ class WorkerProcess:
     def in_new_child(self) -> None:
         """In a prefork child: die with the main process, and take over none of its locks."""
         die_with_parent(self.identity.main_pid)
-        self.runner = Runner(self._engine, self.identity)
+        self.runner = Runner(self._engine, self.identity, may_die=True)
 
     def _replace_children(self) -> None:
         """Have Celery's loop do now what it does every 5 s."""

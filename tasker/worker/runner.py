@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,11 +11,14 @@ from uuid import uuid4
 
 from tasker.db import functions
 from tasker.domain.errors import WorkerStopped
+from tasker.domain.outcomes import failed
 from tasker.faults import point
 from tasker.orchestration.advance import finish
 from tasker.orchestration.patience import until_answered
 from tasker.worker.batch import Batch
 from tasker.worker.execute import Executor
+from tasker.worker.interrupt import where
+from tasker.worker.limits import Limits
 from tasker.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -24,20 +29,29 @@ if TYPE_CHECKING:
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
     from tasker.worker.identity import Identity
+    from tasker.worker.limits import Running
 
 REGISTER_PAUSE_SECONDS = 0.2
+FLUSH_SECONDS = 1.0
+ASK_SECONDS = 1.0
+"""Between two looks at whether a running attempt still counts; quick handlers are never asked for."""
 NOBODY = 0
 """The worker of a call that keeps nothing."""
+
+_log = logging.getLogger(__name__)
 
 
 class Runner:
     """Runs the steps of messages in this process, in as many threads as call it."""
 
-    def __init__(self, engine: Engine, identity: Identity) -> None:
+    def __init__(self, engine: Engine, identity: Identity, *, may_die: bool) -> None:
+        """`may_die`: this process is a pool's child, and ends with a handler that does not."""
         self._engine = engine
         self._identity = identity
         self._settings = engine.settings
-        self._executor = Executor(engine)
+        self._may_die = may_die
+        self._limits = Limits(engine.settings, may_die=may_die)
+        self._executor = Executor(engine, self._limits)
         self._watchdog = Watchdog(engine.database, self._look)
 
     def run(self, ids: Sequence[int], queue: str) -> None:
@@ -63,6 +77,8 @@ class Runner:
                 self._record(batch.take_finished(), None)
                 self._release(batch.take_all())
                 raise
+            finally:
+                self._limits.rest()
 
     def _claim(self, batch: Batch, ids: Sequence[int]) -> None:
         while True:
@@ -115,9 +131,54 @@ class Runner:
             release = partial(self._engine.run, functions.release_steps, ids, claim)
             until_answered(release, f"the release of steps {ids} is repeated")
 
-    def _look(self, batch: Batch) -> None:
-        """The watchdog's part: outcomes that have waited long enough, and steps held for too long."""
+    def _look(self, batches: Sequence[Batch]) -> None:
+        """The watchdog's part."""
         now = time.monotonic()
+        for batch in batches:
+            running = self._limits.of(batch.thread)
+            if running is not None and now >= running.hard_at and self._limits.give_up(running):
+                self._end(batch, running)
+            self._hold_back_nothing(batch, now)
+        self._ask(batches, now)
+
+    def _hold_back_nothing(self, batch: Batch, now: float) -> None:
+        """Outcomes that have waited long enough are recorded, and steps held for too long are given back."""
         self._record(batch.take_finished(older_than=now - self._settings.flush_after_ms / 1000), None)
         if now - batch.claimed_at >= self._settings.release_after_ms / 1000:
             self._release(batch.take_all())
+
+    def _end(self, batch: Batch, running: Running) -> None:
+        """A handler did not end when it was told: its attempt does, and this process if that stops it."""
+        step, now = running.step, time.monotonic()
+        outcomes = batch.take_finished()
+        if not running.cancelled:
+            error = running.error().with_traceback(where(running.thread, below=__name__))
+            outcomes.append(failed(step, error, running.begun, now, self._settings.error_max_bytes))
+        self._record(outcomes, None)
+        self._release(batch.take_all())
+        running.cancelled = True
+        _log.error(
+            "step %s of task %s has run for %.1f s and does not end; %s",
+            step.name,
+            step.task_id,
+            now - running.begun,
+            "this process does" if self._may_die else "it goes on, and what it brings will be refused",
+        )
+        if self._may_die and running.armed:
+            self._engine.publisher.flush(FLUSH_SECONDS)
+            os._exit(os.EX_SOFTWARE)
+
+    def _ask(self, batches: Sequence[Batch], now: float) -> None:
+        """Whether somebody has ended the attempts of handlers that run for long."""
+        long = [
+            running
+            for running in map(self._limits.of, [batch.thread for batch in batches])
+            if running is not None and not running.cancelled and now - running.asked_at >= ASK_SECONDS
+        ]
+        if not long:
+            return
+        for running in long:
+            running.asked_at = now
+        attempts = {(running.step.id, running.step.attempt): running for running in long}
+        for attempt in self._engine.database.call(functions.ended_attempts, list(attempts)):
+            self._limits.cancel(attempts[attempt])

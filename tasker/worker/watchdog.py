@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 class Watchdog:
     """Looks after the batches of this process every 50 ms while there are any.
 
-    `look` flushes aged outcomes and gives back steps that wait too long. The watchdog also reports, now and
-    then, how long handlers take.
+    `look` flushes aged outcomes, gives back steps that wait too long, and ends what ran too long. It may wait
+    for the database. The watchdog also reports, now and then, how long handlers take.
     """
 
-    def __init__(self, database: Database, look: Callable[[Batch], None]) -> None:
+    def __init__(self, database: Database, look: Callable[[Sequence[Batch]], None]) -> None:
         self._database = database
         self._look = look
         self._batches: set[Batch] = set()
@@ -70,8 +70,7 @@ class Watchdog:
                 if not batches and not self._work.pending:
                     self._wake.clear()
             try:
-                for batch in batches:
-                    self._look(batch)
+                self._look(batches)
                 if due:
                     self._database.call(functions.record_expectations, due)
             except TaskerError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from tasker.db import connect
 from tasker.db.engine import Database
-from tasker.domain.errors import Unreachable
+from tasker.domain.errors import StepTimeout, Unreachable
 
 Connection = psycopg.Connection[Any]
 
@@ -135,4 +135,17 @@ def test_a_lock_that_is_held_too_long_is_asked_for_again(
     database.call(insert)
     assert len(calls) == 3
     assert connection.execute("select count(*) from held").fetchone() == (1,)
+    database.close()
+
+
+def test_a_call_interrupted_before_its_answer_leaves_that_to_nobody(database_url: str) -> None:
+    database = Database(database_url, connections=1)
+
+    def interrupted(own: Connection) -> None:
+        own.pgconn.send_query(b"select 'of the interrupted call'")
+        raise StepTimeout
+
+    with pytest.raises(StepTimeout):
+        database.call(interrupted)
+    assert database.call(lambda own: own.execute("select 'mine'").fetchone()) == ("mine",)
     database.close()

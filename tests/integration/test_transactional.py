@@ -25,6 +25,7 @@ from tasker.orchestration.recovery import take_back
 from tasker.orchestration.templates import store
 from tasker.worker import registry
 from tasker.worker.execute import Executor
+from tasker.worker.limits import Limits
 from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on
 
 KILLS = 32
@@ -58,7 +59,7 @@ class Run:
         store(engine.database, template.definition, QUEUE)
         handlers = [step.handler for step in template.definition.steps]
         self.worker = HandPlayedWorker(engine, handlers)
-        self.executor = Executor(engine)
+        self.executor = Executor(engine, Limits(engine.settings, may_die=False))
 
     def submit(self) -> UUID:
         task = uuid4()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sql.actions import beat, cancel, recover, resolve, stop
 from tests.sql.beside import Beside
-from tests.sql.protocol import START, Protocol, keep, published
+from tests.sql.protocol import START, Protocol, Reply, keep, published
 
 
 def lose(session: Protocol, *steps: int) -> None:
@@ -55,6 +55,51 @@ def test_a_loss_is_no_failure_and_the_attempts_go_on_counting(protocol: Protocol
     lose(protocol, a)
     won = protocol.claim(a)
     assert (won.only.row["attempt"], won.only.row["failures"]) == (2, 0)
+
+
+def vanish(session: Protocol, worker: int) -> Reply:
+    """The worker's main misses the process of this child."""
+    session.call("stop_workers", [worker], None, "process_gone")
+    return recover(session)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "failures"), [(9.9, 0), (10, 1)], ids=["before its time was over", "after it"]
+)
+def test_a_step_whose_process_vanished_failed_if_its_time_was_over(
+    protocol: Protocol, seconds: float, failures: int
+) -> None:
+    protocol.register("a", timeout_seconds=10)
+    a = protocol.steps(protocol.submit())["a"]
+    child = protocol.register_worker(parent=protocol.worker, kind="child")
+    protocol.claim(a, worker=child)
+    protocol.pass_time(seconds)
+    assert vanish(protocol, child)["moved"] == 1
+    step, (attempt,) = protocol.step(a), protocol.attempts(a)
+    assert (step["failures"], step["losses"], step["alone"]) == (failures, 0, not failures)
+    assert (step["state"], attempt["outcome"], (attempt["error"] or {}).get("type")) == (
+        ("waiting_for_retry", "retry", "tasker.StepTimeout") if failures else ("enqueued", "lost", None)
+    )
+
+
+def test_of_a_shared_claim_no_step_is_charged_with_the_time(protocol: Protocol) -> None:
+    protocol.register("a, b", timeout_seconds=10)
+    a, b = protocol.steps(protocol.submit()).values()
+    child = protocol.register_worker(parent=protocol.worker, kind="child")
+    protocol.claim(a, b, worker=child)
+    protocol.pass_time(60)
+    assert published(vanish(protocol, child)) == [a, b]
+    assert protocol.step(a)["failures"] == protocol.step(b)["failures"] == 0
+
+
+def test_the_time_until_a_silent_worker_is_taken_for_dead_is_not_its_steps(protocol: Protocol) -> None:
+    protocol.register("a", timeout_seconds=10)
+    a = protocol.steps(protocol.submit())["a"]
+    protocol.claim(a)
+    protocol.pass_time(60)
+    stop(protocol, protocol.worker)
+    assert published(recover(protocol)) == [a]
+    assert protocol.step(a)["failures"] == 0
 
 
 def test_a_poison_step_does_not_stop_its_neighbours(protocol: Protocol) -> None:

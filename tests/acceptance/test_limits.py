@@ -1,0 +1,130 @@
+"""Handlers that do not end by themselves: each ends in time, and its worker goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasker import Task
+from tests.acceptance.apps.endless import LIMIT_SECONDS
+from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Thresholds, Worker, eventually
+from tests.conftest import Databases
+
+ENDLESS = f"{APPS}.endless"
+SHORT: Thresholds = {
+    **RECOVERY_THRESHOLDS,
+    "timeout_grace_seconds": (0.5, 3),
+    "cancel_grace_seconds": (0.5, 10),
+}
+DEFAULTS: Thresholds = {}
+SPARE_SECONDS = 2
+"""Beyond limit and grace, by which everything has to be over: 5 s beyond the limit with the default grace."""
+
+
+def graces(thresholds: Thresholds) -> float:
+    return thresholds.get("timeout_grace_seconds", (3, 3))[0]
+
+
+@contextmanager
+def running(
+    databases: Databases,
+    template_database: str,
+    redis_url: str,
+    folder: Path,
+    thresholds: Thresholds,
+    *options: str,
+) -> Iterator[tuple[System, Worker]]:
+    """A system and a worker in it."""
+    with (
+        databases.make(template_database) as database_url,
+        System(database_url, redis_url, folder, thresholds) as system,
+        system.worker(ENDLESS, *options) as worker,
+    ):
+        yield system, system.ready(worker)
+        assert system.violations() == []
+
+
+def attempt(system: System, task: Task) -> Mapping[str, Any]:
+    """The only attempt of a task of one step."""
+    query = """
+        select a.outcome, a.error ->> 'type', a.error ->> 'message', a.error ->> 'traceback',
+            extract(epoch from a.finished_at - a.started_at)::float8, a.late
+        from tasker.step_attempts a
+        join tasker.steps s on s.id = a.step_id
+        where s.task_id = %s
+    """
+    ((outcome, kind, message, place, seconds, late),) = system.rows(query, task.id)
+    return {
+        "outcome": outcome,
+        "type": kind,
+        "message": message,
+        "where": place,
+        "seconds": seconds,
+        "late": late,
+    }
+
+
+def noted(system: System, task: Task, word: str) -> bool:
+    return (system.folder / f"{task.id}-{word}").exists()
+
+
+def assert_timed_out(system: System, task: Task, at: float, within: float) -> None:
+    assert system.settled(task) == "error"
+    found = attempt(system, task)
+    assert (found["outcome"], found["type"]) == ("error", "tasker.StepTimeout")
+    assert f"longer than its {LIMIT_SECONDS:g} s" in found["message"]
+    assert at <= found["seconds"] <= within, found
+
+
+@pytest.mark.parametrize("thresholds", [SHORT, pytest.param(DEFAULTS, marks=pytest.mark.slow)])
+def test_however_a_handler_hangs_its_step_ends_in_time_and_the_processes_go_on(
+    databases: Databases, template_database: str, redis_url: str, tmp_path: Path, thresholds: Thresholds
+) -> None:
+    options = ("--concurrency", "3")
+    with running(databases, template_database, redis_url, tmp_path, thresholds, *options) as (system, worker):
+        names = ("sleeps", "swallows", "holds", "catches", "awaits", "blocks", "queries")
+        tasks = {name: system.submit(f"endless/{name}") for name in names}
+        hard = LIMIT_SECONDS + graces(thresholds)
+
+        for name in ("sleeps", "awaits", "blocks", "queries"):
+            assert_timed_out(system, tasks[name], LIMIT_SECONDS, LIMIT_SECONDS + 1.5)
+        for name in ("swallows", "holds"):
+            assert_timed_out(system, tasks[name], hard, hard + SPARE_SECONDS)
+        assert noted(system, tasks["swallows"], "told")
+        assert "in deaf" in attempt(system, tasks["swallows"])["where"]
+        assert "in captive" in worker.log.read_text(), "where it held the interpreter"
+        assert system.settled(tasks["catches"]) == "complete"
+        assert tasks["catches"].refresh().result("caught").startswith("in time after all: caught ran longer")
+
+        after = system.tasker.submit_many([("endless/alive", None)] * 6)
+        assert [system.settled(task) for task in after] == ["complete"] * 6
+        assert {task.result("loops") for task in after} == {True}
+        assert worker.process.poll() is None
+        assert system.one("select count(*) from tasker.step_attempts where finished_at is null") == 0
+        assert system.one("select count(*) from pg_stat_activity where query like 'select pg_sleep%%'") == 0
+
+
+@pytest.mark.parametrize("pool", ["threads", pytest.param("solo", marks=pytest.mark.slow)])
+def test_a_process_that_has_to_live_ends_the_attempt_and_lets_the_handler_go_on(
+    databases: Databases, template_database: str, redis_url: str, tmp_path: Path, pool: str
+) -> None:
+    options = ("--pool", pool, "--concurrency", "2")
+    with running(databases, template_database, redis_url, tmp_path, SHORT, *options) as (system, worker):
+        hard = LIMIT_SECONDS + graces(SHORT)
+        stubborn = system.submit("endless/returns_late")
+        assert_timed_out(system, stubborn, hard, hard + SPARE_SECONDS)
+        if pool == "threads":  # one thread of two is lost until its handler returns
+            assert system.settled(system.submit("endless/alive")) == "complete"
+        (system.folder / f"{stubborn.id}-open").touch()
+        eventually(lambda: attempt(system, stubborn)["late"], "what came late is kept")
+        assert attempt(system, stubborn)["late"]["result"] == "late"
+
+        patient = system.submit("endless/loops_in_python")
+        assert_timed_out(system, patient, LIMIT_SECONDS, LIMIT_SECONDS + 1.5)
+        assert "in spin" in attempt(system, patient)["where"]
+        assert system.settled(system.submit("endless/alive")) == "complete"
+        assert worker.process.poll() is None
