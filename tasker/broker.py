@@ -42,6 +42,8 @@ SOCKET_OPTIONS = {
     "socket_keepalive": True,
     "max_retries": 1,
 }
+AMQP_OPTIONS = {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10}
+"""RabbitMQ tells nobody what it dropped, unless it is asked to confirm; other transports ignore these."""
 
 _log = logging.getLogger(__name__)
 
@@ -178,6 +180,7 @@ class Publisher:
         self._changed = threading.Condition()
         self._sending = False
         self._thread = self._connection = self._producer = None
+        self._declared: set[str] = set()
 
     def _run(self) -> None:
         sent_at = paused_until = 0.0
@@ -200,25 +203,37 @@ class Publisher:
 
     def _send(self, taken: list[tuple[Sequence[Group], str]]) -> bool:
         newest = max(at for _, at in taken)
-        messages = cut((group for groups, _ in taken for group in groups), self._budget_ms, self._max_steps)
-        try:
-            point("before", "publish")
-            producer = self._open()
-            for message in messages:
-                self._send_one(producer, message, newest)
-                point("after", "message")
-            point("after", "publish")
-        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
-            _log.warning(
-                "broker does not answer (%s); publishing rests %s s, the steps stay enqueued",
-                error,
-                PAUSE_SECONDS,
-            )
-            self._close()
-            return False
-        return True
+        messages = list(
+            cut((group for groups, _ in taken for group in groups), self._budget_ms, self._max_steps)
+        )
+        while True:
+            # one that has been idle may be dead without our knowing; twice sent is claimed once all the same
+            was_open = self._producer is not None
+            try:
+                self._send_all(messages, newest)
+            except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+                self._close()
+                if was_open:
+                    continue
+                _log.warning(
+                    "broker does not answer (%s); publishing rests %s s, the steps stay enqueued",
+                    error,
+                    PAUSE_SECONDS,
+                )
+                return False
+            return True
+
+    def _send_all(self, messages: Sequence[Message], at: str) -> None:
+        point("before", "publish")
+        producer = self._open()
+        for message in messages:
+            self._send_one(producer, message, at)
+            point("after", "message")
+        point("after", "publish")
 
     def _send_one(self, producer: Producer, message: Message, at: str) -> None:
+        if message.queue not in self._declared:
+            self._declare(producer, message.queue)
         task_id = str(uuid4())
         built = self._app.amqp.as_task_v2(
             task_id,
@@ -240,9 +255,25 @@ class Publisher:
             **built.properties,
         )
 
+    def _declare(self, producer: Producer, queue: str) -> None:
+        """RabbitMQ drops messages for a queue that no worker has declared yet.
+
+        One that exists is taken as it is: its workers may have given it arguments that this app lacks.
+        """
+        connection = producer.connection
+        if connection.transport.driver_type == "amqp":
+            with connection.channel() as looking:
+                try:
+                    looking.queue_declare(queue, passive=True)
+                except connection.channel_errors:
+                    self._app.amqp.queues[queue](producer.channel).declare()
+        self._declared.add(queue)
+
     def _open(self) -> Any:
         if self._producer is None:
-            self._connection = self._app.connection_for_write(transport_options=SOCKET_OPTIONS)
+            self._declared.clear()
+            options = {**SOCKET_OPTIONS, **AMQP_OPTIONS}
+            self._connection = self._app.connection_for_write(transport_options=options)
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         return self._producer
 

@@ -19,6 +19,8 @@ import pytest
 from tasker import Task, Tasker, WaitTimeout
 from tasker.orchestration import operate
 from tasker.settings import load_settings
+from tests.conftest import redis_client_of
+from tests.rabbitmq import purge
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = "tests.acceptance.apps"
@@ -49,6 +51,15 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = PATI
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.01)
+
+
+def empty(broker_url: str) -> None:
+    """Drop every message of a broker, or of the part of it that the URL names."""
+    if broker_url.startswith("amqp"):
+        purge(broker_url)
+        return
+    with redis_client_of(broker_url) as client:
+        client.flushdb()
 
 
 class Worker:
@@ -152,6 +163,10 @@ class System:
             assert time.monotonic() < deadline, f"the worker is not ready:\n{worker.log.read_text()}"
             time.sleep(0.02)
         return worker
+
+    def empty_broker(self) -> None:
+        """Drop every message there is."""
+        empty(self.broker_url)
 
     def rows(self, query: str, *arguments: object) -> list[Any]:
         """The rows of a query."""

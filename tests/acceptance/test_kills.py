@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -14,37 +15,47 @@ from tasker import Task
 from tasker.dev.redis import start_redis
 from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Worker, eventually
-from tests.conftest import Databases, redis_client_of
+from tests.conftest import Databases
 
 LEDGER = f"{APPS}.ledger"
 STEPS = 8
 """Of each task of the ledger application."""
 
 
-@contextmanager
-def system_with_own_redis(
-    databases: Databases, template_database: str, folder: Path, through: Callable[[str], str]
-) -> Iterator[System]:
-    """The tests' Redis server is shared; here one may be emptied for good."""
-    with (
-        databases.make(template_database) as database_url,
-        start_redis(folder / "redis", durable=False) as broker_url,
-        System(through(database_url), broker_url, folder, RECOVERY_THRESHOLDS) as system,
-    ):
-        yield system
+SystemWithOwnBroker: TypeAlias = Callable[[str, Path], AbstractContextManager[System]]
+
+
+@pytest.fixture(scope="module")
+def system_with_own_broker(
+    databases: Databases,
+    template_database: str,
+    through: Callable[[str], str],
+    instead_of_redis: Callable[[str, str], str],
+) -> SystemWithOwnBroker:
+    """The tests' broker is shared; here one may be emptied for good."""
+
+    @contextmanager
+    def opened(name: str, folder: Path) -> Iterator[System]:
+        with (
+            databases.make(template_database) as database_url,
+            start_redis(folder / "redis", durable=False) as redis_url,
+            System(
+                through(database_url), instead_of_redis(name, redis_url), folder, RECOVERY_THRESHOLDS
+            ) as system,
+        ):
+            system.empty_broker()
+            yield system
+
+    return opened
 
 
 @pytest.fixture(scope="module")
 def standing(
-    databases: Databases,
-    template_database: str,
-    tmp_path_factory: pytest.TempPathFactory,
-    through: Callable[[str], str],
+    system_with_own_broker: SystemWithOwnBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Worker]]:
     """A system and a worker in it that outlives the tests; its children may not."""
-    folder = tmp_path_factory.mktemp("kills")
     with (
-        system_with_own_redis(databases, template_database, folder, through) as system,
+        system_with_own_broker("kills", tmp_path_factory.mktemp("kills")) as system,
         system.worker(LEDGER, "--concurrency", "2") as worker,
     ):
         yield system, system.ready(worker)
@@ -86,8 +97,7 @@ def test_an_emptied_broker_delays_and_loses_nothing(standing: tuple[System, Work
     system, worker = standing
     tasks = submit(system, 10)
     await_running(system, worker)
-    with redis_client_of(system.broker_url) as redis:
-        assert redis.flushall()
+    system.empty_broker()
     assert_settled(system, tasks)
 
 
@@ -111,9 +121,9 @@ def test_a_killed_worker_leaves_its_steps_to_another(
 
 @pytest.mark.slow
 def test_a_worker_started_after_all_were_killed_goes_on(
-    databases: Databases, template_database: str, tmp_path: Path, through: Callable[[str], str]
+    system_with_own_broker: SystemWithOwnBroker, tmp_path: Path
 ) -> None:
-    with system_with_own_redis(databases, template_database, tmp_path, through) as system:
+    with system_with_own_broker("late", tmp_path) as system:
         with system.worker(LEDGER, "--concurrency", "2") as only:
             system.ready(only)
             tasks = submit(system, 8)
