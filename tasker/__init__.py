@@ -100,7 +100,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _installed_version()
+        value: Any = import_module("tasker.domain.packaged").installed_version()
     elif name in __all__:
         value = getattr(import_module(_HOMES.get(name, "tasker.domain.errors")), name)
     else:
@@ -111,12 +111,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _installed_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("tasker-engine")
-    except PackageNotFoundError:  # imported from a checkout nobody installed
-        return "0+checkout"

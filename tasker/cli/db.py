@@ -27,6 +27,8 @@ class SchemaJson(TypedDict):
     revision: str | None
     current: bool
     pending: list[str]
+    broken: list[str]
+    newer_release: str | None
 
 
 @click.group(cls=Group)
@@ -59,7 +61,16 @@ def status(ctx: click.Context, form: str) -> None:
 
     found = look(ctx.obj.settings.require_database_url())
     if form == "json":
-        print_json(SchemaJson(revision=found.revision, current=found.current, pending=list(found.pending)))
+        shape = SchemaJson(
+            revision=found.revision,
+            current=found.current,
+            pending=list(found.pending),
+            broken=list(found.broken),
+            newer_release=found.release,
+        )
+        print_json(shape)
+    elif found.release is not None:
+        click.echo(f"current: made by the newer Tasker {found.release}, which serves this one")
     elif found.current:
         click.echo(f"current: revision {found.revision}")
     else:
@@ -67,6 +78,8 @@ def status(ctx: click.Context, form: str) -> None:
             click.echo(name)
         has = "has no Tasker schema" if found.revision is None else "is behind"
         note(f"the database {has}: {len(found.pending)} files are pending; run `tasker db migrate`")
+        if found.broken:
+            note(f"stop all workers and applications first, they call {', '.join(found.broken)} as it was")
     ctx.exit(ExitCode.OK if found.current else ExitCode.FAILURE)
 
 

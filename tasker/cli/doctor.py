@@ -71,7 +71,7 @@ def _findings(invocation: Invocation, *, everything: bool) -> Iterator[Finding]:
 def _database_findings(invocation: Invocation, *, everything: bool) -> Iterator[Finding]:
     from tasker.db.engine import Database
     from tasker.db.migrate import status
-    from tasker.domain.errors import SchemaBehind, SettingsError, Unreachable
+    from tasker.domain.errors import SettingsError, TaskerError, Unreachable
     from tasker.orchestration.doctor import HOURS_CHECKED, Finding, checks
 
     try:
@@ -80,7 +80,7 @@ def _database_findings(invocation: Invocation, *, everything: bool) -> Iterator[
         what, _, remedy = str(error).partition(": ")
         yield Finding("database", ok=False, text=what, remedy=remedy or "see `tasker config show`")
         return
-    except SchemaBehind as error:
+    except TaskerError as error:
         yield Finding("schema", ok=False, text=str(error), remedy="")
         return
     yield Finding("database", ok=True, text="PostgreSQL answers")
@@ -88,7 +88,8 @@ def _database_findings(invocation: Invocation, *, everything: bool) -> Iterator[
         text = f"the database is behind this version: {len(schema.pending)} files are pending"
         yield Finding("schema", ok=False, text=text, remedy="run `tasker db migrate`")
         return
-    yield Finding("schema", ok=True, text=f"the schema is current (revision {schema.revision})")
+    made = f"made by the newer Tasker {schema.release}" if schema.release else f"revision {schema.revision}"
+    yield Finding("schema", ok=True, text=f"the schema is current ({made})")
     if everything:
         url = invocation.settings.require_database_url()
         with closing(Database(url, connections=1, statement_timeout_seconds=None)) as unhurried:

@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 
 from tasker.db.connect import WATCHED_CONNECTION, parameters_of
 from tasker.db.revisions import HEAD, HISTORY
-from tasker.db.scripts import Applied, Scripts
+from tasker.db.scripts import Applied, Release, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
 
 if TYPE_CHECKING:
@@ -26,16 +26,25 @@ Connection: TypeAlias = psycopg.Connection[Any]
 LOCK_KEY = 0x7461736B6572
 """The advisory lock under which databases are migrated: "tasker" in ASCII."""
 
+LOCK_SECONDS = 5
+"""How long a migration waits for a lock, and so how long it may hold up whoever works meanwhile."""
+
 OLDEST_SERVER = 140000
 NAMES_SHOWN = 3
 REVISIONS = Path(__file__).with_name("revisions")
 
 
 class Status(NamedTuple):
-    """What a database has (`revision`; None for no schema at all) and what it lacks."""
+    """What a database has (`revision`; None for no schema at all) and what it lacks.
+
+    `broken` are functions that processes running now call in vain once the pending is applied. `release` is
+    that of a newer Tasker that made the database and serves this one; nothing is pending then.
+    """
 
     revision: str | None
     pending: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+    release: str | None = None
 
     @property
     def current(self) -> bool:
@@ -46,21 +55,25 @@ class Status(NamedTuple):
 class _Found(NamedTuple):
     revision: str | None
     applied: dict[str, Applied]
+    release: Release | None
 
 
 def migrate(url: str, *, scripts: Scripts | None = None) -> list[str]:
     """Bring the database up to this build, in one transaction; returns what was applied, [] when current.
 
-    Repeats safely, also from several processes at once: they take turns. Raises SchemaBehind when an
-    unreleased build with other tables made the database, SettingsError when the user may not change it,
-    Unreachable when it does not answer.
+    One that a newer release made and that serves this one is left as it is. Repeats safely, also from several
+    processes at once: they take turns. Raises SchemaBehind when an unreleased build with other tables made
+    it, SettingsError when the user may not change it, Unreachable when it does not answer, or when somebody
+    holds a lock on what is to be changed.
     """
     wanted = scripts or Scripts.read()
     with _refusal_explained(), _transaction(url) as (connection, raw):
         raw.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        # whoever waits for a table keeps everybody waiting who comes after
+        raw.execute("select set_config('lock_timeout', %s, true)", [f"{round(1000 * LOCK_SECONDS)}ms"])
         found = _found(raw)
         pending = _pending(found, wanted)
-        if found.revision != HEAD:
+        if pending and found.revision != HEAD:
             # `create schema if not exists` wants the right to create one even where a DBA has done it.
             if not _exists(raw, "to_regnamespace('tasker')"):
                 raw.execute("create schema tasker")
@@ -74,11 +87,17 @@ def status(url: str, *, scripts: Scripts | None = None) -> Status:
     """What `migrate` would do. Reads only; raises as `migrate` does."""
     with _connect(url) as connection:
         found = _found(connection)
-    return Status(found.revision, _pending(found, scripts or Scripts.read()))
+    wanted = scripts or Scripts.read()
+    if _is_ahead(found, wanted):
+        return Status(found.revision, (), release=found.release and found.release.version)
+    return Status(found.revision, _pending(found, wanted), wanted.broken_functions(found.applied))
 
 
 def require_current(url: str) -> None:
-    """Raises SchemaBehind, naming the command, unless this build can run on the database."""
+    """Raises SchemaBehind, naming the command, unless this build can run on the database.
+
+    It can on one that a newer release made, as long as that one serves it; TaskerError when it does not.
+    """
     found = status(url)
     if found.revision is None:
         raise SchemaBehind("the database has no Tasker schema; run `tasker db migrate`")
@@ -94,7 +113,7 @@ def sql(url: str | None = None, *, scripts: Scripts | None = None) -> str:
     It is for the database of `url` as it is now; without `url`, for an empty one.
     """
     wanted = scripts or Scripts.read()
-    found = _Found(None, {})
+    found = _Found(None, {}, None)
     if url is not None:
         with _connect(url) as connection:
             found = _found(connection)
@@ -106,10 +125,26 @@ def sql(url: str | None = None, *, scripts: Scripts | None = None) -> str:
     return "\n\n".join((*parts, wanted.functions_script(found.applied), "commit;\n"))
 
 
+def _is_ahead(found: _Found, wanted: Scripts) -> bool:
+    """Whether a newer release made the database. Raises TaskerError when it no longer serves this build."""
+    version = wanted.release.version
+    if found.release is None or not found.release.is_newer_than(version):
+        return False
+    if not found.release.is_for(version):
+        raise TaskerError(
+            f"Tasker {found.release.version} made this database, and it serves releases since "
+            f"{found.release.serves}; this one is {version}: update it"
+        )
+    return True
+
+
 def _pending(found: _Found, wanted: Scripts) -> tuple[str, ...]:
+    if _is_ahead(found, wanted):
+        return ()
     if found.revision not in (None, *HISTORY):
         raise TaskerError(f"a newer Tasker made this database (revision {found.revision}); update this one")
-    if found.revision == HEAD and (changed := wanted.changed_schema(found.applied)):
+    changed = wanted.changed_schema(found.applied) or (() if found.release else ("tasker.release",))
+    if found.revision == HEAD and changed:
         raise SchemaBehind(
             f"an unreleased build made this database with other tables ({_shortened(changed)}); make it "
             "anew: remove the folder .tasker of `tasker dev`; elsewhere `drop schema tasker cascade`, migrate"
@@ -124,10 +159,14 @@ def _pending(found: _Found, wanted: Scripts) -> tuple[str, ...]:
 
 def _found(connection: Connection) -> _Found:
     if not _exists(connection, "to_regclass('tasker.sql_files')"):
-        return _Found(None, {})
+        return _Found(None, {}, None)
     revision = connection.execute("select version_num from tasker.alembic_version").fetchone()
     files = connection.execute("select name, digest, header from tasker.sql_files").fetchall()
-    return _Found(revision and revision[0], {name: Applied(digest, header) for name, digest, header in files})
+    applied = {name: Applied(digest, header) for name, digest, header in files}
+    release = None
+    if _exists(connection, "to_regclass('tasker.release')"):
+        release = connection.execute("select version, serves from tasker.release").fetchone()
+    return _Found(revision and revision[0], applied, release and Release(*release))
 
 
 def _exists(connection: Connection, lookup: LiteralString) -> bool:
@@ -178,11 +217,17 @@ def _refusal_explained() -> Iterator[None]:
 
     try:
         yield
-    except (psycopg.errors.InsufficientPrivilege, sa.exc.ProgrammingError) as error:
-        cause = error.orig if isinstance(error, sa.exc.ProgrammingError) else error
-        if not isinstance(cause, psycopg.errors.InsufficientPrivilege):
-            raise
-        raise SettingsError(f"{cause}; let the database's owner run what `tasker db sql` prints") from error
+    except (psycopg.Error, sa.exc.DBAPIError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            remedy = "let the database's owner run what `tasker db sql` prints"
+            raise SettingsError(f"{cause}; {remedy}") from error
+        if isinstance(cause, psycopg.errors.LockNotAvailable):
+            raise Unreachable(
+                f"nothing was changed: another session has held a lock for {LOCK_SECONDS} s ({cause}); run "
+                "it again, or end that session"
+            ) from error
+        raise
 
 
 def _connect(url: str) -> Connection:

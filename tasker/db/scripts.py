@@ -6,7 +6,8 @@ import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from tasker.domain.packaged import packaged_folder
+from tasker.db.revisions import SERVES
+from tasker.domain.packaged import installed_version, packaged_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,6 +21,13 @@ create table tasker.sql_files (
     applied_at timestamptz not null
 );
 comment on table tasker.sql_files is 'SQL files this database was made from; kept by tasker db migrate';
+
+create table tasker.release (
+    only_row boolean primary key default true check (only_row),
+    version  text not null,
+    serves   text not null
+);
+comment on table tasker.release is 'the newest release that migrated, and the oldest one it serves';
 """
 
 COMMENT_LINES = re.compile(r"^\s*--.*$", re.MULTILINE)
@@ -60,17 +68,33 @@ class Applied(NamedTuple):
     header: str
 
 
+class Release(NamedTuple):
+    """The release that made a database, and the oldest one whose processes run on it."""
+
+    version: str
+    serves: str
+
+    def is_newer_than(self, version: str) -> bool:
+        """Whether it was made after `version`."""
+        return _order(self.version) > _order(version)
+
+    def is_for(self, version: str) -> bool:
+        """Whether processes of `version` run on its database."""
+        return _order(self.serves) <= _order(version)
+
+
 class Scripts(NamedTuple):
-    """All SQL files of a build, in the order of their names."""
+    """All SQL files of a build, in the order of their names, and which release it is."""
 
     schema: tuple[SqlFile, ...]
     functions: tuple[SqlFile, ...]
+    release: Release
 
     @classmethod
     def read(cls, folder: Path | None = None) -> Scripts:
         """The files below `folder`, which is this build's own by default."""
         root = folder or packaged_folder("sql")
-        return cls(_files(root, "schema"), _files(root, "functions"))
+        return cls(_files(root, "schema"), _files(root, "functions"), Release(installed_version(), SERVES))
 
     def schema_script(self) -> str:
         """All tables, and the note of what they were made from."""
@@ -109,11 +133,22 @@ class Scripts(NamedTuple):
         for name in self.vanished_functions(applied):
             parts += [_drop(name), _forget(name)]
         for file in self.changed_functions(applied):
-            before = applied.get(file.name)
-            if before is not None and before.header != file.header:
+            if _changes_header(file, applied):
                 parts.append(_drop(file.name))
             parts += [f"-- {file.name}\n{file.text.rstrip()}\n", file.record()]
-        return "\n".join(parts)
+        return "\n".join((*parts, self._release_script()))
+
+    def broken_functions(self, applied: Mapping[str, Applied]) -> tuple[str, ...]:
+        """The functions that running processes of the release before call in vain once this is applied."""
+        changed = (file.name for file in self.functions if _changes_header(file, applied))
+        return tuple(sorted((*changed, *self.vanished_functions(applied))))
+
+    def _release_script(self) -> str:
+        return (
+            "insert into tasker.release (version, serves)\n"
+            f"values ('{self.release.version}', '{self.release.serves}')\n"
+            "on conflict (only_row) do update set version = excluded.version, serves = excluded.serves;\n"
+        )
 
 
 def _files(root: Path, kind: str) -> tuple[SqlFile, ...]:
@@ -123,6 +158,16 @@ def _files(root: Path, kind: str) -> tuple[SqlFile, ...]:
 
 def _is_applied(file: SqlFile, applied: Mapping[str, Applied]) -> bool:
     return file.name in applied and applied[file.name].digest == file.digest
+
+
+def _changes_header(file: SqlFile, applied: Mapping[str, Applied]) -> bool:
+    return file.name in applied and applied[file.name].header != file.header
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with; whatever follows them is of the same release."""
+    numbers = re.split(r"[^0-9.]", version, maxsplit=1)[0]
+    return tuple(int(number) for number in numbers.split(".") if number)
 
 
 def _drop(name: str) -> str:

@@ -17,3 +17,13 @@ def packaged_folder(name: str) -> Path:
     raise FileNotFoundError(
         f"no folder {name!r} at {' or '.join(map(str, places))}; install tasker-engine anew"
     )
+
+
+def installed_version() -> str:
+    """The version of this package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tasker-engine")
+    except PackageNotFoundError:  # imported from a checkout nobody installed
+        return "0+checkout"

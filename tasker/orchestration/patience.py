@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from tasker.domain.errors import Unreachable
+from tasker.domain.errors import SchemaBehind, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,13 +22,14 @@ _log = logging.getLogger(__name__)
 def until_answered(call: Callable[[], T], held: str) -> T:
     """Repeat `call` until PostgreSQL answers; `held` says in the log what waits for it.
 
-    Only for calls that repeat safely, and so under one claim id. Raises everything but Unreachable.
+    A function that is not there is waited for too: just now a migration may be replacing it. Only for calls
+    that repeat safely, and so under one claim id. Raises everything but Unreachable and SchemaBehind.
     """
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             return call()
-        except Unreachable as error:
+        except (Unreachable, SchemaBehind) as error:
             _log.warning("%s; %s until it is back", error, held)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -69,6 +69,21 @@ def test_outcomes_are_held_while_the_database_is_away_and_recorded_once_it_is_ba
     assert states(engine, task) == {"": "in_progress", "a": "complete", "b": "in_progress"}
 
 
+def test_outcomes_are_held_while_a_migration_has_taken_a_function_away(engine: Engine) -> None:
+    worker = HandPlayedWorker(engine)
+    task, roots = submit(engine, *steps("a"))
+    outcomes = [complete(step) for step in worker.claim(roots)]
+    rename = "alter function tasker.%s rename to %s"
+    engine.database.call(lambda own: own.execute(rename % ("advance_tasks", "replaced")))
+    waiting = threading.Thread(target=finish, args=(engine, outcomes, worker.id, None))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive(), "finish gave up though nothing was recorded"
+    engine.database.call(lambda own: own.execute(rename % ("replaced", "advance_tasks")))
+    waiting.join(30)
+    assert states(engine, task) == {"": "complete", "a": "complete"}
+
+
 def test_a_worker_taken_for_dead_may_not_keep_but_its_outcome_counts_until_recovery(engine: Engine) -> None:
     worker = HandPlayedWorker(engine)
     task, roots = submit(engine, *steps("a"))

@@ -19,7 +19,7 @@ import tasker
 from tasker.db.connect import libpq_url
 from tasker.db.migrate import LOCK_KEY, REVISIONS, migrate, require_current, sql, status
 from tasker.db.revisions import HEAD, HISTORY
-from tasker.db.scripts import Scripts
+from tasker.db.scripts import Release, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
 
 Connection: TypeAlias = psycopg.Connection[Any]
@@ -60,6 +60,7 @@ CATALOG = {
         where c.relnamespace = 'tasker'::regnamespace and not t.tgisinternal""",
     "files": "select name, digest, header from tasker.sql_files",
     "revision": "select version_num from tasker.alembic_version",
+    "release": "select version, serves from tasker.release",
 }
 
 
@@ -83,6 +84,10 @@ class Build:
     @property
     def scripts(self) -> Scripts:
         return Scripts.read(self._folder)
+
+    def released(self, version: str, *, serves: str) -> Scripts:
+        """The files as a release of that version has them."""
+        return self.scripts._replace(release=Release(version, serves))
 
 
 @pytest.fixture
@@ -280,6 +285,66 @@ def test_a_database_of_a_newer_release_is_refused(url: str, build: Build, databa
     database.execute("update tasker.alembic_version set version_num = '9999'")
     with pytest.raises(TaskerError, match="revision 9999"):
         migrate(url, scripts=build.scripts)
+
+
+# --- two releases on one database ------------------------------------------------------------------
+
+
+def test_an_older_release_that_is_served_takes_a_newer_ones_database_as_it_is(
+    url: str, build: Build, database: Connection
+) -> None:
+    old = build.released("1.2.0", serves="1.1.0")
+    migrate(url, scripts=old)
+    build.write("functions/base.sql", BASE.replace("40", "50"))
+    build.write("functions/more.sql", BASE.replace("base", "more"))
+    migrate(url, scripts=build.released("1.3.0", serves="1.2.0"))
+    database.execute("update tasker.alembic_version set version_num = '9999'")
+
+    found = status(url, scripts=old)
+    assert (found.current, found.release) == (True, "1.3.0")
+    made = catalog(url)
+    assert migrate(url, scripts=old) == []
+    assert sql(url, scripts=old) == "-- Nothing to do: the database is current.\n"
+    assert catalog(url) == made
+    assert answer(database) == 52
+
+
+def test_a_release_too_old_for_the_database_is_told_to_update(url: str, build: Build) -> None:
+    migrate(url, scripts=build.released("1.4.0", serves="1.3.0"))
+    for call in (migrate, status):
+        with pytest.raises(TaskerError, match=r"serves releases since 1\.3\.0; this one is 1\.2\.9: update"):
+            call(url, scripts=build.released("1.2.9", serves="1.1.0"))
+
+
+def test_a_newer_release_refuses_to_run_before_the_migration(url: str, build: Build) -> None:
+    migrate(url, scripts=build.released("1.9.0", serves="1.8.0"))
+    build.write("functions/base.sql", BASE.replace("40", "50"))
+    newer = build.released("1.10.0", serves="1.9.0")
+    assert status(url, scripts=newer).pending == ("functions/base.sql",)
+    assert migrate(url, scripts=newer) == ["functions/base.sql"]
+
+
+def test_functions_that_running_processes_call_otherwise_are_named_beforehand(url: str, build: Build) -> None:
+    migrate(url, scripts=build.scripts)
+    build.write("functions/answer.sql", ANSWER.replace("+ 2", "+ 3"))
+    assert status(url, scripts=build.scripts).broken == ()
+    build.write("functions/base.sql", BASE.replace("returns integer", "returns bigint"))
+    build.remove("functions/answer.sql")
+    assert status(url, scripts=build.scripts).broken == ("functions/answer.sql", "functions/base.sql")
+
+
+def test_a_migration_does_not_queue_for_long_before_those_who_work(
+    url: str, build: Build, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.db.migrate.LOCK_SECONDS", 0.1)
+    migrate(url, scripts=build.scripts)
+    made = catalog(url)
+    build.write("functions/base.sql", BASE.replace("40", "50"))
+    with database.transaction():
+        database.execute("lock table tasker.sql_files")
+        with pytest.raises(Unreachable, match="nothing was changed: another session has held a lock"):
+            migrate(url, scripts=build.scripts)
+    assert catalog(url) == made
 
 
 def test_the_script_for_an_existing_database_holds_what_is_pending_and_makes_it_current(
