@@ -1,7 +1,8 @@
 -- Writes the dead letters of steps that have just become error, in the transaction that moved them.
 --
 -- p_reason: a reason of tasker.dead_letters. The error is what the handler raised in the step's last attempt
--- for `exhausted` and `permanent`, else {"type": p_reason, "message": p_words}.
+-- for `exhausted` and `permanent`, else {"type", "message": p_words}; the type is DeadlineExceeded for `deadline`,
+-- otherwise p_reason.
 -- The snapshot is what an operator needs when nothing else may be left to look at: template, version, step,
 -- handler, queue, attempt, failures, losses, the states of at most 100 parents by name, and of the task's
 -- context its size in bytes and its SHA-256; the context itself is confidential and stays with the task.
@@ -46,7 +47,9 @@ begin
     cross join lateral (
         select coalesce(
             a.error,
-            jsonb_build_object('type', p_reason, 'message', coalesce(p_words, 'no error was reported'))) as error
+            jsonb_build_object(
+                'type', case when p_reason = 'deadline' then 'DeadlineExceeded' else p_reason end,
+                'message', coalesce(p_words, 'no error was reported'))) as error
     ) e
     cross join lateral (
         select coalesce(jsonb_object_agg(name, state), '{}') as states

@@ -4,7 +4,7 @@
 -- fences every later report. A claim id wins a step once: a step it won and gave back stays given back.
 -- Not won and given back: steps of a paused task or queue become `ready`; steps whose handler this worker
 -- lacks become `ready` with a time at which they are offered again: 1 s, 2 s, then 4 s each time.
--- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id", "template", "version"}},
+-- Returns {"steps": claimed(), "contexts": {task_id: {"context", "correlation_id", "template", "version", "deadline"}},
 -- "given_back", "moves"}.
 -- A stopped worker is refused with TK001.
 --
@@ -108,7 +108,8 @@ begin
         'contexts', (
             select json_object_agg(t.id, json_build_object('context', t.context,
                 'correlation_id', t.correlation_id, 'template', t.namespace || '/' || t.name,
-                'version', tv.version))
+                'version', tv.version,
+                'deadline', t.deadline_at))
             from tasker.tasks t
             cross join lateral (
                 select version from tasker.templates where id = t.template_id offset 0

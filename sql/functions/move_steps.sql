@@ -46,6 +46,7 @@ begin
                     when p_actor is not null then p_reason
                     when p_reason = 'worker_lost' then 'the workers that ran it died'
                     when p_reason = 'unclaimable' then 'no worker claimed it'
+                    when p_reason = 'deadline' then 'the deadline of the task passed'
                 end,
                 'no handler raised it'),
             p_now);

@@ -20,12 +20,13 @@ declare
     v_stored tasker.templates;
 begin
     insert into tasker.templates (
-        namespace, name, version, version_key, definition, digest, steps_total, roots_total, created_at)
+        namespace, name, version, version_key, definition, digest, steps_total, roots_total, deadline_ms,
+        created_at)
     values (
         p_definition ->> 'namespace', p_definition ->> 'name', p_definition ->> 'version', p_version_key,
         p_definition, p_digest, jsonb_array_length(v_steps),
         (select count(*) from jsonb_array_elements(v_steps) s where s -> 'depends_on' = '[]'),
-        v_now)
+        (p_definition ->> 'deadline_ms')::bigint, v_now)
     on conflict (namespace, name, version) do nothing
     returning id into v_id;
 

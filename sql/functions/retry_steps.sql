@@ -1,6 +1,6 @@
 -- An operator gives failed steps another go: error → enqueued (ready when held, pending while a parent is
 -- open), failures and losses back to 0, and their tasks go on. Closes their dead letters. p_steps, and every
--- failed step of p_tasks.
+-- failed step of p_tasks. A deadline that their tasks have missed is dropped.
 -- Returns {"moved": [ids], "refused": refused_steps(), "publish", "at", "moves"}.
 --
 -- Locks: lock_with_children, then a re-check. A repeat moves nothing and refuses nothing that is enqueued,
@@ -33,6 +33,9 @@ begin
     update tasker.steps
     set failures = 0, losses = 0, republished = 0, given_back = 0, alone = false
     where id = any (v_failed);
+    update tasker.tasks
+    set deadline_at = null
+    where id = any (array(select task_id from tasker.steps where id = any (v_failed))) and deadline_at <= v_now;
     v_moves := tasker.offer_steps(v_failed, 'error', v_now, p_actor, coalesce(p_reason, 'retry'));
     perform tasker.advance_tasks(v_moves, v_now, p_actor, null);
 

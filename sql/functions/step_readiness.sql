@@ -14,8 +14,8 @@
 -- blocking_reasons        empty for a final step, else these, the decisive one first:
 --   running               a live worker has it
 --   worker_stopped        its worker was stopped; recover_steps takes it back
---   failed, worker_lost, unclaimable, parked   in error: by its handler, by killing its workers, by never being
---                         claimed, by an operator
+--   failed, worker_lost, unclaimable, deadline, parked   in error: by its handler, by killing its workers, by
+--                         never being claimed, by its task's deadline, by an operator
 --   parent_failed         a parent is in error
 --   parents_open          a parent is not satisfied
 --   task_not_started      its task waits for its own due time
@@ -40,7 +40,7 @@ returns table (
     error_type text, error_message text, failed_because text, letter_id bigint, fingerprint text,
     dependencies_satisfied boolean, retry_eligible boolean, ready_for_execution boolean,
     next_retry_at timestamptz, due_at timestamptz, since timestamptz,
-    worker_id integer, worker_host text, worker_pid integer,
+    worker_id integer, worker_host text, worker_pid integer, timeout_ms integer,
     blocking_reasons text[], at timestamptz)
 language plpgsql
 stable
@@ -58,7 +58,7 @@ begin
     with step as materialized (
         select s.*, s.state in ('complete', 'skipped', 'cancelled', 'resolved_manually') as final,
             s.state in ('pending', 'ready', 'enqueued', 'waiting_for_retry', 'waiting') as idle,
-            t.state as task_state, ts.handler, ts.max_attempts,
+            t.state as task_state, ts.handler, ts.max_attempts, ts.timeout_ms,
             coalesce(q.paused_at is not null, false) as queue_paused,
             not coalesce(q.gate_open, true) as queue_gated
         from tasker.steps s
@@ -66,7 +66,7 @@ begin
             select state from tasker.tasks where id = s.task_id offset 0
         ) t
         cross join lateral (
-            select handler, max_attempts
+            select handler, max_attempts, timeout_ms
             from tasker.template_steps
             where template_id = s.template_id and ordinal = s.ordinal
             offset 0
@@ -88,7 +88,7 @@ begin
             and not s.queue_paused and (s.state = 'enqueued' or not s.queue_gated)
             and (s.state not in ('waiting', 'waiting_for_retry') or s.run_after <= v_now),
         case when s.state = 'waiting_for_retry' then s.run_after end, s.run_after, s.changed_at,
-        w.id, w.host, w.pid, reasons.codes, v_now
+        w.id, w.host, w.pid, s.timeout_ms, reasons.codes, v_now
     from step s
     cross join lateral (
         select count(*)::integer as total,
@@ -149,7 +149,7 @@ begin
             case when s.state = 'in_progress' and w.live is not true then 'worker_stopped' end,
             case
                 when s.state <> 'error' then null
-                when letter.reason in ('worker_lost', 'unclaimable', 'parked') then letter.reason
+                when letter.reason in ('worker_lost', 'unclaimable', 'deadline', 'parked') then letter.reason
                 else 'failed'
             end,
             case when s.idle and parents.failed then 'parent_failed' end,

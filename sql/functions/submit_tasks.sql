@@ -2,7 +2,7 @@
 --
 -- p_requests: [{"id", "namespace", "name", "version"?, "digest"?, "context", "request_digest", "priority",
 -- "tags", "initiator", "source_system", "reason", "correlation_id", "parent_correlation_id",
--- "idempotency_key", "requested_at", "run_after" | "run_after_ms"}, …]; without a version the newest active
+-- "idempotency_key", "requested_at", "run_after" | "run_after_ms", "deadline_ms"}, …]; without a version the newest active
 -- one is taken. All or nothing: an unknown template (TK003), one whose stored digest differs (TK005), or an
 -- idempotency key that belongs to another request (TK004) refuses the whole set.
 -- p_joined: true inside a caller's transaction. Roots are then `ready`, not enqueued: nobody may publish
@@ -40,23 +40,24 @@ begin
         insert into tasker.tasks (
             id, template_id, namespace, name, state, priority, context, tags, initiator, source_system,
             reason, correlation_id, parent_correlation_id, idempotency_key, request_digest, requested_at,
-            created_at, run_after, steps_total, steps_open, steps_active, steps_failed)
+            created_at, run_after, deadline_at, steps_total, steps_open, steps_active, steps_failed)
         select r.id, t.id, r.namespace, r.name,
             case when due.at > v_now then 'pending' else 'in_progress' end,
             coalesce(r.priority, 0), r.context, coalesce(r.tags, '{}'), r.initiator, r.source_system,
             r.reason, coalesce(r.correlation_id, r.id), r.parent_correlation_id, r.idempotency_key,
             r.request_digest, r.requested_at, v_now, case when due.at > v_now then due.at end,
+            greatest(v_now, due.at) + coalesce(r.deadline_ms, t.deadline_ms) * interval '1 millisecond',
             t.steps_total, t.steps_total, t.roots_total, 0
         from rows from (jsonb_to_recordset(p_requests) as (
             id uuid, namespace text, name text, version text, context jsonb, request_digest text,
             priority integer, tags text[], initiator text, source_system text, reason text,
             correlation_id uuid, parent_correlation_id uuid, idempotency_key text,
-            requested_at timestamptz, run_after timestamptz, run_after_ms bigint)) with ordinality r
+            requested_at timestamptz, run_after timestamptz, run_after_ms bigint, deadline_ms bigint)) with ordinality r
         cross join lateral (
             select coalesce(r.run_after, v_now + r.run_after_ms * interval '1 millisecond') as at
         ) due
         cross join lateral (
-            select id, steps_total, roots_total
+            select id, steps_total, roots_total, deadline_ms
             from tasker.templates
             where namespace = r.namespace and name = r.name and retired_at is null
               and (r.version is null or version = r.version)

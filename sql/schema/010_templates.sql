@@ -12,6 +12,8 @@ create table tasker.templates (
     digest      text not null,
     steps_total integer not null check (steps_total > 0),
     roots_total integer not null check (roots_total > 0),
+    -- of each task, from the time it may start
+    deadline_ms bigint check (deadline_ms > 0),
     created_at  timestamptz not null,
     retired_at  timestamptz,
     unique (namespace, name, version)

@@ -19,6 +19,8 @@ create table tasker.tasks (
     requested_at    timestamptz,
     created_at      timestamptz not null,
     run_after       timestamptz,
+    -- null: none, or it has passed and was dealt with
+    deadline_at     timestamptz,
     finished_at     timestamptz,
     steps_total     integer not null,
     -- open: not in {complete, skipped, resolved_manually, cancelled}; active: {ready, enqueued,
@@ -38,6 +40,8 @@ create unique index tasks_idempotency on tasker.tasks (namespace, name, idempote
 -- has `id`: on a small table the planner would take it for as good as the primary key, and keep that plan.
 create index tasks_newest on tasker.tasks (created_at);
 create index tasks_with_failures on tasker.tasks (created_at) where steps_failed > 0;
+
+create index tasks_deadline on tasker.tasks (deadline_at) where deadline_at is not null;
 
 -- HOT updates keep the chained path cheap: no index here, key or predicate, names a column that every
 -- move changes. run_after, ready_at and enqueued_at stay null on it.

@@ -80,6 +80,13 @@ def task() -> None:
 @click.option(
     "--run-after", type=Moment(), help="Start no sooner: a time, or a time span from now such as 10m."
 )
+@click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=Duration(),
+    help="End the task in error if it takes longer, as in 90, 5m or 2h, from the time it may start.  "
+    "[default: the template's]",
+)
 @click.option("--correlation-id", metavar="UUID", help="Ties the task to others, and to log lines.")
 @click.option("--initiator", metavar="NAME", help="Who asked for it.")
 @click.option("--source-system", metavar="NAME", help="Where the request came from.")

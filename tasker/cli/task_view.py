@@ -31,6 +31,7 @@ def print_task(database: Database, task_id: UUID) -> None:
     results = database.call(queries.list_results, task_id)
     optional = {
         "run after": task.run_after if task.state == "pending" else None,
+        "deadline": task.deadline_at if task.finished_at is None else None,
         "tags": ", ".join(task.tags),
         "initiator": task.initiator,
         "source system": task.source_system,

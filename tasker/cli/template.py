@@ -173,6 +173,7 @@ def _print(stored: StoredTemplate) -> None:
         "description": definition.description,
         "stored": stored.created_at,
         "retired": stored.retired_at,
+        "deadline": definition.deadline_seconds and duration(definition.deadline_seconds),
         "digest": stored.digest,
     }
     print_fields({name: value for name, value in fields.items() if value})

@@ -145,6 +145,11 @@ def recover_steps(connection: Connection, max_losses: int, limit: int, *, moves:
     return _moved(_call(connection, "select tasker.recover_steps(%s, %s, %s)", max_losses, limit, moves))
 
 
+def expire_tasks(connection: Connection, limit: int, *, moves: bool) -> Moved:
+    """End tasks whose deadline has passed; `looked_at` says how many deadlines were dealt with."""
+    return _moved(_call(connection, "select tasker.expire_tasks(%s, %s)", limit, moves))
+
+
 def overdue_attempts(connection: Connection, grace_seconds: float) -> dict[int, int]:
     """Attempts open for longer than their time and the grace, under workers that look alive, by step id."""
     query = "select step_id, attempt from tasker.overdue_attempts(make_interval(secs => %s))"

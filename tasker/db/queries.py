@@ -43,7 +43,7 @@ PAGE = 50
 _TASKS: LiteralString = """
     select t.id, t.namespace, t.name, tp.version, t.state, t.priority, t.context, t.tags, t.initiator,
         t.source_system, t.reason, t.correlation_id, t.parent_correlation_id, t.idempotency_key,
-        t.requested_at, t.created_at, t.run_after, t.finished_at,
+        t.requested_at, t.created_at, t.run_after, t.deadline_at, t.finished_at,
         t.steps_total, t.steps_open, t.steps_active, t.steps_failed,
         (select at from tasker.transitions
          where task_id = t.id and step_id is null and to_state = 'in_progress'

@@ -37,7 +37,10 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task. `started_at` is when it left `pending`, `run_after` why it has not yet."""
+    """A task. `started_at` is when it left `pending`, `run_after` why it has not yet.
+
+    `deadline_at` is null once it has passed.
+    """
 
     id: UUID
     namespace: str
@@ -56,6 +59,7 @@ class TaskRecord:
     requested_at: datetime | None
     created_at: datetime
     run_after: datetime | None
+    deadline_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     steps_total: int
@@ -221,6 +225,7 @@ class Readiness:
     worker_id: int | None
     worker_host: str | None
     worker_pid: int | None
+    timeout_ms: int
     blocking_reasons: list[str]
     at: datetime
 

@@ -71,6 +71,7 @@ class Moved:
     moves: list[Transition] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     unclaimable: list[int] = field(default_factory=list)
+    looked_at: int = 0
 
 
 class SubmittedTask(NamedTuple):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_TIMEOUT_SECONDS = 24 * 86_400
+MAX_DEADLINE_SECONDS = 366 * 86_400
 MAX_PRIORITY = 100
 MAX_STEPS = 10_000
 HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
@@ -104,7 +105,10 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class TemplateDefinition:
-    """A version of a graph. `context_schema` is the JSON Schema of contexts submitted with it."""
+    """A version of a graph. `context_schema` is the JSON Schema of contexts submitted with it.
+
+    `deadline_seconds` is what each task may take from the time it may start.
+    """
 
     namespace: str
     name: str
@@ -112,6 +116,7 @@ class TemplateDefinition:
     steps: tuple[StepDefinition, ...]
     description: str = ""
     context_schema: dict[str, Any] | None = None
+    deadline_seconds: float | None = None
 
     @property
     def full_name(self) -> str:
@@ -144,6 +149,7 @@ class TemplateDefinition:
 
     def to_json(self) -> dict[str, Any]:
         """The stored form; SQL reads it."""
+        seconds = self.deadline_seconds
         return {
             "namespace": self.namespace,
             "name": self.name,
@@ -151,6 +157,8 @@ class TemplateDefinition:
             "description": self.description,
             "context_schema": self.context_schema,
             "steps": [step.to_json() for step in self.steps],
+            # left out where there is none, as in templates that were stored before there were any
+            **({} if seconds is None else {"deadline_ms": max(1, round(seconds * 1000))}),
         }
 
     @classmethod
@@ -163,6 +171,7 @@ class TemplateDefinition:
             steps=tuple(StepDefinition.from_json(step) for step in stored["steps"]),
             description=stored["description"],
             context_schema=stored["context_schema"],
+            deadline_seconds=stored["deadline_ms"] / 1000 if "deadline_ms" in stored else None,
         )
 
 
@@ -204,6 +213,11 @@ def problems(definition: TemplateDefinition, *, max_steps: int = MAX_STEPS) -> I
     yield from _cycle_problems(definition)
 
 
+def is_limit(seconds: object, most: float) -> bool:
+    """Whether this is a length of time above 0 and no longer than `most` seconds."""
+    return type(seconds) in {int, float} and 0 < seconds <= most  # type: ignore[operator]
+
+
 # The checks take what authors wrote, whatever its type: declared types are what they check.
 
 
@@ -216,6 +230,11 @@ def _head_problems(definition: Any) -> Iterator[Problem]:
         yield Problem(("version",), f"{shown(definition.version)} is not a version such as 1.0.0")
     if not isinstance(definition.description, str):
         yield Problem(("description",), f"must be text, not {shown(definition.description)}")
+    seconds = definition.deadline_seconds
+    if seconds is not None and not is_limit(seconds, MAX_DEADLINE_SECONDS):
+        yield Problem(
+            ("deadline_seconds",), f"must be above 0 and at most {MAX_DEADLINE_SECONDS}, not {shown(seconds)}"
+        )
     if definition.context_schema is not None:
         for message in schema_problems(definition.context_schema):
             yield Problem(("context_schema",), message)
@@ -229,7 +248,7 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(step.handler, str) or not HANDLER_NAME.fullmatch(step.handler):
         yield "handler", f"{shown(step.handler)} is not a handler's name, such as orders.charge"
     seconds, priority = step.timeout_seconds, step.priority
-    if type(seconds) not in (int, float) or not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+    if not is_limit(seconds, MAX_TIMEOUT_SECONDS):
         yield "timeout_seconds", f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {shown(seconds)}"
     if step.queue is not None and (not isinstance(step.queue, str) or not _QUEUE_NAME.fullmatch(step.queue)):
         yield "queue", f"{shown(step.queue)} is not the name of a queue"

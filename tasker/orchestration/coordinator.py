@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasker.orchestration.engine import Engine
 
 AFTER_FAILURE_SECONDS = 1.0
+EXPIRE_TASKS = 100
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Coordinator:
             self.start_due,
             self.recover_lost,
             self.time_out,
+            self.expire,
             self.republish_lost,
         )
 
@@ -60,6 +62,16 @@ class Coordinator:
         """Attempts that run far beyond their time. Each process watches by itself, so this is not paced."""
         time_out(self._engine, self._overdue)
         return self._engine.settings.recovery_seconds
+
+    def expire(self) -> float:
+        """Tasks whose deadline has passed."""
+        settings = self._engine.settings
+        if not self._my_turn("expire", settings.recovery_seconds):
+            return settings.recovery_seconds
+        expired = self._engine.run(functions.expire_tasks, EXPIRE_TASKS)
+        if expired.count:
+            _log.warning("%d tasks missed their deadlines and are ended", expired.count)
+        return 0.0 if expired.looked_at >= EXPIRE_TASKS else settings.recovery_seconds
 
     def republish_lost(self) -> float:
         """Lost messages."""

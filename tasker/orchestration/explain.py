@@ -34,6 +34,8 @@ SENTENCES = {
     "`tasker step retry {task}/{name}`",
     "unclaimable": "{name} failed: its message was sent {sent} times and no worker claimed it; look into the "
     "logs of the workers of queue `{queue}`, then `tasker step retry {task}/{name}`",
+    "deadline": "{name} was ended: the deadline of the task passed; `tasker task retry {task}` lets it go on "
+    "without one",
     "parked": "{name} was parked ({error}); `tasker step retry {task}/{name}` puts it back",
     "wake_up_lost": "{name} could run, but nothing will start it, a defect; `tasker doctor` says more",
     "no_worker_for_queue": "{name} is {state} on queue `{queue}`, but no live worker serves that queue; "
@@ -48,7 +50,7 @@ SENTENCES = {
     "queue_gated": "{name} is held: enough is published on queue `{queue}`; it follows as workers catch up",
     "task_paused": "{name} is held: the task is paused",
     "given_back": "{name} was given back by a worker that lacks handler `{handler}`; offered again {due}",
-    "running": "{name} has been running for {since} (attempt {attempt}) {place}",
+    "running": "{name} has been running for {since} of at most {limit} (attempt {attempt}) {place}",
     "message_out": "{name} has been enqueued on queue `{queue}` for {since}{again}; live workers serve it",
     "back_off": "{name} waits for a retry, {due} ({error})",
     "timer": "{name} waits for its time, {due}",
@@ -118,6 +120,7 @@ def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
         place=f"on {row.worker_host}, process {row.worker_pid}",
         event="a retry" if row.next_retry_at is not None else "its time",
         due=_due(row.due_at, row.at),
+        limit=duration(row.timeout_ms / 1000),
         since=duration((row.at - row.since).total_seconds()),
         again=f", its message sent again {_times(row.republished)}" if row.republished else "",
         parents=_parents(row),

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from tasker.domain.errors import ValueRefused
 from tasker.domain.schemas import context_check
+from tasker.domain.templates import MAX_DEADLINE_SECONDS, is_limit
 from tasker.domain.values import encode
 from tasker.domain.version import Reference, parse_reference
 
@@ -50,7 +51,8 @@ class TaskRequest:
     template: `"namespace/name"`, `"namespace/name@1.0.0"` or a template object. context: JSON object, or what
     the template's context type takes. idempotency_key: the same key of the same template names the same task.
     priority: higher goes first among steps that wait for a place; a step's own is added. run_after: a time
-    with offset, or a delay from now. version: as `@1.0.0` in the name. task_id: made here, so that the same
+    with offset, or a delay from now. deadline_seconds: what the task may take from the time it may start,
+    instead of what its template says. version: as `@1.0.0` in the name. task_id: made here, so that the same
     request sent twice is one task. The rest is kept with the task for people to find it by.
     """
 
@@ -61,6 +63,7 @@ class TaskRequest:
     priority: int = 0
     tags: Sequence[str] = ()
     run_after: datetime | timedelta | None = None
+    deadline_seconds: float | None = None
     correlation_id: UUID | str | None = None
     parent_correlation_id: UUID | str | None = None
     initiator: str | None = None
@@ -96,6 +99,7 @@ def request_json(request: TaskRequest, settings: Settings) -> str:
         "parent_correlation_id": _text(request.parent_correlation_id),
         "idempotency_key": request.idempotency_key,
         "request_digest": _digest(reference, context) if request.idempotency_key else "",
+        "deadline_ms": _milliseconds(request.deadline_seconds),
         **_run_after(request.run_after),
     }
     given = {key: value for key, value in fields.items() if value is not None}
@@ -154,6 +158,16 @@ def _run_after(when: datetime | timedelta | None) -> Mapping[str, Any]:
     if isinstance(when, timedelta):
         return {"run_after_ms": round(when.total_seconds() * 1000)}
     return {} if when is None else {"run_after": when}
+
+
+def _milliseconds(deadline_seconds: float | None) -> int | None:
+    if deadline_seconds is None:
+        return None
+    if not is_limit(deadline_seconds, MAX_DEADLINE_SECONDS):
+        raise ValueRefused(
+            f"deadline_seconds: must be above 0 and at most {MAX_DEADLINE_SECONDS}, not {deadline_seconds!r}"
+        )
+    return max(1, round(deadline_seconds * 1000))
 
 
 def _text(value: UUID | str | None) -> str | None:

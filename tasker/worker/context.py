@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - part of a public signature
 from typing import Any, TypeVar, overload
 
 from tasker.domain.errors import StepNotFound
@@ -28,6 +29,7 @@ class StepContext:
     `attempt` is 1 for the first run and grows by one with each failure, not with a lost worker.
     `context` is the task's input and `results` the direct parents' results, as plain JSON; a parent
     that was skipped, or resolved without a result, has None. `config` is the step's, from the template.
+    `deadline` is when the task ends at the latest, with its offset; None without one.
     To call a handler in a test, make one by hand: task_id, step_id, name, attempt and max_attempts suffice.
     """
 
@@ -40,6 +42,7 @@ class StepContext:
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     results: Mapping[str, Any] = field(default_factory=dict, repr=False)
     context_json: dict[str, Any] = field(default_factory=dict, repr=False)
+    deadline: datetime | None = None
     load_result: Callable[[str], Any] = field(default=_no_database, repr=False)
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     _context: dict[str, Any] | None = field(default=None, init=False, repr=False)

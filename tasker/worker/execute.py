@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ class Executor:
             results=results,
             context_json=task["context"],
             load_result=partial(self._load_result, step.task_id),
+            deadline=datetime.fromisoformat(task["deadline"]) if task["deadline"] else None,
         )
         value = self._within_limits(
             step, context, partial(binding.call, task["context"], results, context, connection)

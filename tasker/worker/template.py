@@ -48,15 +48,25 @@ class TaskTemplate:
 
     `full_name` is `namespace/name` (without a slash the namespace is `default`), `version` SemVer.
     `context` is the type of the input, usually a pydantic model: what is submitted with this object is
-    validated to it, and handlers whose `context` parameter has no annotation get it. The template is checked
-    at first use, so steps may name steps that are declared later.
+    validated to it, and handlers whose `context` parameter has no annotation get it. A task that has not
+    settled within `deadline_seconds` of the time it may start ends in error. The template is checked at first
+    use, so steps may name steps that are declared later.
     """
 
-    def __init__(self, full_name: str, *, version: str, context: Any = None, description: str = "") -> None:
+    def __init__(
+        self,
+        full_name: str,
+        *,
+        version: str,
+        context: Any = None,
+        description: str = "",
+        deadline_seconds: float | None = None,
+    ) -> None:
         self.namespace, self.name = split_full_name(full_name)
         self.version = version
         self.context_type = context
         self.description = description
+        self.deadline_seconds = deadline_seconds
         self.location = _caller()
         self._steps: list[tuple[StepDefinition, Handler]] = []
         self._definition: TemplateDefinition | None = None
@@ -156,6 +166,7 @@ class TaskTemplate:
             steps=tuple(_with_parents(step, handler, names) for step, handler in self._steps),
             description=self.description,
             context_schema=schema,
+            deadline_seconds=self.deadline_seconds,
         )
         found += templates.problems(definition)
         for index, step in enumerate(definition.steps):

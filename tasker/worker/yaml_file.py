@@ -40,7 +40,7 @@ class Keys(NamedTuple):
 
 _TEMPLATE = Keys(
     "template",
-    ("namespace", "name", "version", "description", "context_schema", "steps"),
+    ("namespace", "name", "version", "description", "context_schema", "deadline_seconds", "steps"),
     {"namespace_name": "namespace", "input_schema": "context_schema"},
     required=("name", "version", "steps"),
 )
@@ -251,6 +251,7 @@ class _Reading:
             steps=tuple(self.step(node, index, f"{namespace}/{name}") for index, node in enumerate(steps)),
             description=self.scalar(given, (), "description", ""),
             context_schema=given["context_schema"].plain() if "context_schema" in given else None,
+            deadline_seconds=self.scalar(given, (), "deadline_seconds"),
         )
 
     def step(self, node: Node, index: int, template: str) -> StepDefinition:

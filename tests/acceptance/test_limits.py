@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasker import Task
+from tasker import StepFailed, Task
 from tests.acceptance.apps.endless import LIMIT_SECONDS
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Thresholds, Worker, eventually
 from tests.conftest import Databases
@@ -127,4 +129,36 @@ def test_a_process_that_has_to_live_ends_the_attempt_and_lets_the_handler_go_on(
         assert_timed_out(system, patient, LIMIT_SECONDS, LIMIT_SECONDS + 1.5)
         assert "in spin" in attempt(system, patient)["where"]
         assert system.settled(system.submit("endless/alive")) == "complete"
+        assert worker.process.poll() is None
+
+
+def test_a_handler_learns_that_its_attempt_was_ended_and_one_that_goes_on_is_ended_too(
+    databases: Databases, template_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    options = ("--concurrency", "3")
+    with running(databases, template_database, redis_url, tmp_path, SHORT, *options) as (system, worker):
+        attentive, heedless = system.submit("endless/watches"), system.submit("endless/ignores")
+        late = system.tasker.submit("endless/watches", deadline_seconds=1)
+        deadline = system.one("select deadline_at from tasker.tasks where id = %s", late.id)
+        for task in (attentive, heedless, late):
+            eventually(lambda task=task: noted(system, task, "runs"), "all run")  # type: ignore[misc]
+        began = time.monotonic()
+        attentive.cancel()
+        heedless.cancel()
+        eventually(lambda: noted(system, attentive, "cancelled"), "the handler reads it", 2.5)
+        assert (tmp_path / f"{attentive.id}-cancelled").read_text() == "None"
+
+        eventually(lambda: noted(system, heedless, "told"), "the handler is told")
+        assert time.monotonic() - began >= 0.5, "not before the grace is over"
+        eventually(lambda: "and does not end" in worker.log.read_text(), "it is given up")
+        assert system.settled(heedless) == "cancelled"
+
+        assert system.settled(late) == "error"
+        with pytest.raises(StepFailed, match="DeadlineExceeded: the deadline of the task passed"):
+            late.result("attentive")
+        eventually(lambda: noted(system, late, "cancelled"), "the handler reads it", 2.5)
+        assert datetime.fromisoformat((tmp_path / f"{late.id}-cancelled").read_text()) == deadline
+
+        after = system.tasker.submit_many([("endless/alive", None)] * 6)
+        assert [system.settled(task) for task in after] == ["complete"] * 6
         assert worker.process.poll() is None

@@ -13,6 +13,7 @@ from tasker.domain.outcomes import failed
 from tasker.orchestration.advance import finish
 from tasker.orchestration.coordinator import Coordinator
 from tasker.orchestration.engine import Engine
+from tasker.orchestration.recovery import Watch, time_out
 from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on, states, steps, submit
 
 
@@ -100,3 +101,32 @@ def test_a_step_that_nobody_ever_claims_is_parked_and_its_task_settles(engine: E
         engine.database.call(lambda own: own.execute("delete from tasker.coordinator_loops"))
         coordinator.republish_lost()
     assert states(engine, task) == {"": "error", "a": "error"}
+
+
+def test_an_attempt_seen_far_beyond_its_time_is_ended_under_a_worker_that_lives(
+    database_url: str, redis_url: str
+) -> None:
+    with engine_on(database_url, redis_url, timeout_grace_seconds=0) as engine:
+        worker, watch = HandPlayedWorker(engine), Watch(1e-9, longest_gap_seconds=60)
+        task, (late, early) = submit(engine, *steps("late", timeout_seconds=0.001), *steps("early"))
+        (held,) = worker.claim([late])
+        worker.claim([early])
+        assert time_out(engine, watch) == 0, "it was not watched yet"
+        assert time_out(engine, watch) == 1
+        assert states(engine, task) == {
+            "": "in_progress",
+            "late": "waiting_for_retry",
+            "early": "in_progress",
+        }
+        finish(engine, [failed(held, ValueError("no"), 0, 0, 1000)], worker.id, None)
+        assert states(engine, task)["late"] == "waiting_for_retry", "what it reports afterwards is too late"
+
+
+def test_a_task_past_its_deadline_is_ended_by_one_of_two_coordinators(engine: Engine) -> None:
+    task, _ = submit(engine, *steps("a"))
+    query = "update tasker.tasks set deadline_at = tasker.clock() where id = %s"
+    engine.database.call(lambda own: own.execute(query, [task]).rowcount)
+    first, second = (Coordinator(engine, lambda: None) for _ in range(2))
+    assert first.expire() == second.expire() == engine.settings.recovery_seconds
+    assert states(engine, task) == {"": "error", "a": "error"}
+    assert not engine.database.call(functions.take_turn, "expire", 60, None), "the first took the turn"

@@ -81,7 +81,9 @@ def test_a_running_step_says_where_and_since_when(protocol: Protocol, run: Run) 
     task = run("a")
     protocol.claim(protocol.steps(task)["a"])
     protocol.pass_time(12)
-    assert only(protocol, task) == "a has been running for 12 s (attempt 1) on host, process 1"
+    assert (
+        only(protocol, task) == "a has been running for 12 s of at most 5 min (attempt 1) on host, process 1"
+    )
 
 
 def test_a_step_of_a_stopped_worker_says_who_takes_it_back(protocol: Protocol, run: Run) -> None:

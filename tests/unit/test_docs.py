@@ -33,7 +33,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 OUTSIDE = {"keepachangelog.com", "semver.org"}
 """Neither package registries nor places that only some of the readers can reach."""
 UNIT = re.compile(r"[a-z]+(?:_[a-z]+)*_(?:seconds|ms|bytes|losses|steps)")
-OF_TEMPLATES = {"timeout_seconds", "base_seconds", "max_seconds"}
+OF_TEMPLATES = {"timeout_seconds", "deadline_seconds", "start_within_seconds", "base_seconds", "max_seconds"}
 """They are named like settings and are keywords of a step or its retry policy."""
 
 

@@ -94,7 +94,7 @@ def test_the_decorator_returns_the_function_unchanged() -> None:
 
 
 def test_every_keyword_reaches_the_definition() -> None:
-    template = fulfilment(description="all of it")
+    template = fulfilment(description="all of it", deadline_seconds=60)
     template.add_step(validate)
     template.add_step(
         ship,
@@ -121,6 +121,7 @@ def test_every_keyword_reaches_the_definition() -> None:
         "description": "by post",
     }
     assert template.definition.description == "all of it"
+    assert template.definition.to_json()["deadline_ms"] == 60_000
 
 
 def test_only_a_transactional_step_says_so_in_its_stored_form() -> None:

@@ -43,6 +43,7 @@ DIAMOND = template(
     step("d", "b", "c"),
     description="four steps",
     context_schema={"type": "object", "required": ["id"]},
+    deadline_seconds=90.5,
 )
 
 graphs = st.integers(1, 12).flatmap(
@@ -83,7 +84,9 @@ class TestStoredForm:
             "description",
             "context_schema",
             "steps",
+            "deadline_ms",
         }
+        assert "deadline_ms" not in replace(DIAMOND, deadline_seconds=None).to_json(), "as older ones"
 
     def test_config_is_stored_as_plain_json(self) -> None:
         assert step("a", config={"rate": Decimal("0.5")}).to_json()["config"] == {"rate": "0.5"}
@@ -106,6 +109,7 @@ class TestDigest:
         [
             {"version": "1.0.1"},
             {"context_schema": {"properties": {"description": {"type": "string"}}}},
+            {"deadline_seconds": 60},
             {"steps": (step("a"), step("b"))},
             {"steps": (step("a", queue="q"), step("b", "a"))},
             {"steps": (step("a", config={"x": 1}), step("b", "a"))},
@@ -191,6 +195,9 @@ class TestCheck:
             (template(step("a"), step("a")), 'step "a", name: another step has this name'),
             (template(step("a", "c"), step("b", "a"), step("c", "b")), "a cycle: a -> b -> c -> a"),
             (template(replace(step("a"), handler="no good")), "handler: 'no good' is not a handler's name"),
+            (template(step("a"), deadline_seconds=0), "deadline_seconds: must be above 0 and at most"),
+            (template(step("a"), deadline_seconds=10**9), "deadline_seconds: must be above 0 and at most"),
+            (template(step("a"), deadline_seconds="60"), "deadline_seconds: must be above 0 and at most"),
             (template(step("a", timeout_seconds=0)), "timeout_seconds: must be above 0"),
             (template(step("a", timeout_seconds=float("nan"))), "timeout_seconds: must be above 0"),
             (template(step("a", timeout_seconds=10**8)), "timeout_seconds: must be above 0 and at most"),

@@ -36,6 +36,7 @@ steps:
     priority: 10
     config: {currency: EUR, on: true, at: 12:30, since: 2026-01-01}
     description: Takes the money
+deadline_seconds: 3600
 """
 
 TASKER_CORE = """\
@@ -99,6 +100,7 @@ def test_every_key_reaches_the_definition(write: Callable[..., Path], handlers: 
     charge = definition.steps[1]
     assert (template.full_name, template.version) == ("orders/fulfilment", "1.0.0")
     assert definition.description == "From order to parcel"
+    assert definition.deadline_seconds == 3600
     assert definition.context_schema == {"type": "object", "required": ["order_id"]}
     assert charge.to_json() == {
         "name": "charge",

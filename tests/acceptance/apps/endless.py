@@ -121,7 +121,7 @@ def attentive(step: StepContext) -> None:
     note(step, "runs")
     while not step.cancelled:
         time.sleep(0.01)
-    note(step, "cancelled")
+    path(step, "cancelled").write_text(f"{step.deadline}")
 
 
 @ignores.step
