@@ -33,6 +33,9 @@ test-all: setup ## every test
 faults: setup ## the matrix of faults, a line for each; SEED=n strikes elsewhere
 	SEED=$${SEED:-1} $(BIN)/python -m pytest -q tests/faults/test_matrix.py
 
+model: setup ## every state of the protocol under any two faults, in two minutes; `make model ARGS=--traces` tells more
+	$(BIN)/python -m tests.model $(ARGS)
+
 bench: setup ## Tasker beside Celery's canvas, in one run
 	$(BIN)/python -m bench.against_canvas
 
@@ -65,4 +68,4 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all faults bench test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all faults model bench test-wheel check format docs lock clean
