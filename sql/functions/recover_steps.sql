@@ -1,8 +1,9 @@
 -- Takes steps back from stopped workers: every attempt still open under one, or under a child of one, ends
 -- as `lost` and its step is enqueued again (ready when held), marked `alone`. Only a loss while alone
--- counts, since in a shared claim nobody knows which step killed the worker; at p_max_losses the step
--- becomes error. An attempt alone in its claim whose time was over when its process vanished has not lost it
--- but was ended with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
+-- counts, since in a shared claim nobody knows which step killed the worker; that an older message may bring
+-- steps so marked together once more makes a shared claim of theirs too. At p_max_losses the step becomes
+-- error. An attempt alone in its claim whose time was over when its process vanished has not lost it but was
+-- ended with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
 -- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
 --
 -- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
@@ -24,6 +25,7 @@ declare
     v_gone integer[];
     v_lost bigint[];
     v_over bigint[];
+    v_charged bigint[];
     v_spent bigint[];
     v_moves tasker.step_move[];
 begin
@@ -76,14 +78,17 @@ begin
         ) gone
         where s.id = any (v_lost) and not tasker.claim_is_shared(s.id, s.worker_id, s.claim_id));
     v_lost := array(select id from unnest(v_lost) id where not id = any (v_over) order by id);
+    v_charged := array(
+        select id from tasker.steps
+        where id = any (v_lost) and alone and not tasker.claim_is_shared(id, worker_id, claim_id));
     v_spent := array(
-        select id from tasker.steps where id = any (v_lost) and alone and losses + 1 >= p_max_losses);
+        select id from tasker.steps where id = any (v_charged) and losses + 1 >= p_max_losses);
 
     update tasker.step_attempts
     set finished_at = v_now, outcome = 'lost'
     where step_id = any (v_lost) and outcome is null;
     update tasker.steps
-    set losses = losses + alone::integer, alone = true
+    set losses = losses + (id = any (v_charged))::integer, alone = true
     where id = any (v_lost);
     v_moves := tasker.record_timeouts(v_over, v_now);
     v_moves := v_moves || tasker.move_steps(

@@ -349,8 +349,8 @@ def republish(world: World, step: int) -> None:
 
 
 def expire(world: World, step: int) -> None:
-    """the attempt of {step} is past its time limit and is ended"""
-    database.expire_step(world, step)
+    """the attempt of {step} is past its time limit and is ended (time_out_steps)"""
+    world.publish(database.time_out_step(world, step))
 
 
 def look(world: World, main: int) -> None:

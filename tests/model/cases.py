@@ -32,7 +32,11 @@ CASES = (
     ),
     Case("handlers that kill", JOIN, batched=True, poison=(0,), faults=LINES - {"check_first"}, budget=1),
     Case(
-        "steps that share a message", JOIN, batched=True, faults=frozenset({"crash", "call_again"}), budget=2
+        "steps that share a message",
+        TWO_ROOTS,
+        batched=True,
+        faults=frozenset({"crash", "call_again", "fail"}),
+        budget=2,
     ),
     Case(
         "operators",
@@ -73,7 +77,7 @@ BROKEN = (
     Case("a handler that kills", TWO_ROOTS, batched=True, poison=(0,),
          without="losses counted only while alone"),
     Case("a handler that kills", TWO_ROOTS, batched=True, poison=(0,), faults=frozenset({"double"}), budget=1,
-         without="claims of an alone step alone"),
+         without="no charge in company"),
     Case("a main that pauses", CHAIN, mains=(0, 1), faults=frozenset({"pause_main"}), budget=1,
          without="compare-and-swap on beats"),
     Case("a finish beside recovery", CHAIN, mains=(0, 1), faults=frozenset({"pause_main"}), budget=1,

@@ -83,7 +83,7 @@ def settle(world: World) -> None:
 
 
 def win(world: World, step: int, call: Call) -> None:
-    """enqueued → in_progress with an attempt of its own, in claim_steps.sql and keep_steps."""
+    """enqueued → in_progress with an attempt of its own, in claim_steps.sql and advance_tasks.sql."""
     if (step, call.claim) in world.won:
         raise Broken(f"a claim won step {letter(step)} a second time, and nobody waits for the answer")
     move(world, step, "in_progress")
@@ -108,12 +108,6 @@ def claim_steps(world: World, call: Call) -> Ids:
         if world.steps[step].state == "enqueued":
             if world.task.state != "in_progress":
                 move(world, step, "ready")
-            elif (
-                world.steps[step].alone
-                and len(call.payload) > 1
-                and without != "claims of an alone step alone"
-            ):
-                continue  # an older message than its own
             elif (step, call.claim) not in world.won or without == "one win for each claim id":
                 win(world, step, call)
                 moved.append(step)
@@ -175,7 +169,7 @@ def record(world: World, step: int, claim: int, kind: str) -> bool:
 
 
 def may_keep(world: World, step: int) -> bool:
-    """keep_steps: enqueued, not published yet, not alone."""
+    """advance_tasks.sql: enqueued, not published yet, not alone."""
     return world.steps[step].state == "enqueued" and not world.steps[step].alone
 
 
@@ -237,18 +231,21 @@ def is_lost(world: World, worker: int) -> bool:
 def recover_steps(world: World, seen: Ids) -> Ids:
     """recover_steps.sql, under its locks, with the re-check; answers what to publish."""
     without = world.case.without
-    for step in seen:
+    lost = seen if without == "re-check under the locks" else still(seen, lost_steps(world))
+    charged = [
+        step
+        for step in lost
+        if without == "losses counted only while alone"
+        or (world.steps[step].alone and (without == "no charge in company" or not shares_claim(world, step)))
+    ]
+    for step in lost:
         row = world.steps[step]
-        if without != "re-check under the locks" and step not in lost_steps(world):
-            continue
         if row.state in FINAL:
             raise Broken(f"step {letter(step)} is {row.state} and was taken back")
         end_attempt(world, step)
-        charged = row.alone or without == "losses counted only while alone"
-        spent = charged and row.losses + 1 >= world.case.max_losses
-        row.losses = min(row.losses + charged, world.case.max_losses)
         row.alone = without != "alone"
-        if spent:
+        row.losses = min(row.losses + (step in charged), world.case.max_losses)
+        if step in charged and row.losses == world.case.max_losses:
             move(world, step, "error")
         else:
             offer(world, step)
@@ -256,10 +253,32 @@ def recover_steps(world: World, seen: Ids) -> Ids:
     return tuple(step for step in seen if world.steps[step].state == "enqueued")
 
 
-def expire_step(world: World, step: int) -> None:
-    """The coordinator's backstop for an attempt past its time limit: ended, as a failure by StepTimeout."""
-    record(world, step, world.steps[step].claim, "failure")
+def still(seen: Ids, now: Ids) -> Ids:
+    """What a re-check leaves of what was seen."""
+    return tuple(step for step in seen if step in now)
+
+
+def shares_claim(world: World, step: int) -> bool:
+    """claim_is_shared.sql: whether nobody can tell which step of a claim has begun."""
+    row = world.steps[step]
+    return any(
+        other is not row and other.open and other.claim == row.claim and other.worker == row.worker
+        for other in world.steps
+    )
+
+
+def time_out_step(world: World, step: int) -> Ids:
+    """time_out_steps.sql, the coordinator's backstop: a failure, or of a shared claim another go, alone.
+    Answers what to publish."""
+    row = world.steps[step]
+    if shares_claim(world, step):
+        end_attempt(world, step)
+        row.alone = True
+        offer(world, step)
+    else:
+        record(world, step, row.claim, "failure")
     settle(world)
+    return (step,) if row.state == "enqueued" else ()
 
 
 def cancel_tasks(world: World) -> None:

@@ -1,5 +1,5 @@
-"""What disturbs a system: faults, which cost one of `world.budget` each, and acts of operators, which cost one
-of `world.meddles` each.
+"""What disturbs a system: faults, at the cost of one of `world.budget` each, and operators, at that of
+one of `world.meddles`.
 """
 
 from __future__ import annotations

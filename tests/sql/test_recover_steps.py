@@ -114,6 +114,18 @@ def test_a_poison_step_does_not_stop_its_neighbours(protocol: Protocol) -> None:
     assert protocol.counters(task) == ("error", 2, 0, 1)
 
 
+def test_a_neighbour_that_an_older_message_brings_together_with_a_poison_step_is_not_charged(
+    protocol: Protocol,
+) -> None:
+    protocol.register("a, b")
+    a, b = protocol.steps(protocol.submit()).values()
+    for _ in range(4):  # the broker has doubled the message that both once shared
+        lose(protocol, a, b)
+    assert [protocol.step(step)["losses"] for step in (a, b)] == [0, 0]
+    lose(protocol, a)
+    assert [protocol.step(step)["losses"] for step in (a, b)] == [1, 0]
+
+
 def test_a_kept_step_is_recovered_too_and_is_never_kept_again(protocol: Protocol) -> None:
     protocol.register("a > b")
     protocol.expect(work=1)
