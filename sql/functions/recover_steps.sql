@@ -2,8 +2,9 @@
 -- as `lost` and its step is enqueued again (ready when held), marked `alone`. Only a loss while alone
 -- counts, since in a shared claim nobody knows which step killed the worker; that an older message may bring
 -- steps so marked together once more makes a shared claim of theirs too. At p_max_losses the step becomes
--- error. An attempt alone in its claim whose time was over when its process vanished has not lost it but was
--- ended with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
+-- error. What a worker leaves that was told to stop counts nothing and is not marked: it is nobody's fault.
+-- An attempt alone in its claim whose time was over when its process vanished has not lost it but was ended
+-- with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
 -- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
 --
 -- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
@@ -25,6 +26,7 @@ declare
     v_gone integer[];
     v_lost bigint[];
     v_over bigint[];
+    v_left bigint[];
     v_charged bigint[];
     v_spent bigint[];
     v_moves tasker.step_move[];
@@ -78,9 +80,20 @@ begin
         ) gone
         where s.id = any (v_lost) and not tasker.claim_is_shared(s.id, s.worker_id, s.claim_id));
     v_lost := array(select id from unnest(v_lost) id where not id = any (v_over) order by id);
+    v_left := array(
+        select s.id
+        from tasker.steps s
+        cross join lateral (
+            select 1
+            from tasker.workers
+            where id = s.worker_id and stopped_because = 'shutdown'
+            offset 0
+        ) told
+        where s.id = any (v_lost));
     v_charged := array(
         select id from tasker.steps
-        where id = any (v_lost) and alone and not tasker.claim_is_shared(id, worker_id, claim_id));
+        where id = any (v_lost) and not id = any (v_left)
+          and alone and not tasker.claim_is_shared(id, worker_id, claim_id));
     v_spent := array(
         select id from tasker.steps where id = any (v_charged) and losses + 1 >= p_max_losses);
 
@@ -88,7 +101,7 @@ begin
     set finished_at = v_now, outcome = 'lost'
     where step_id = any (v_lost) and outcome is null;
     update tasker.steps
-    set losses = losses + (id = any (v_charged))::integer, alone = true
+    set losses = losses + (id = any (v_charged))::integer, alone = alone or not id = any (v_left)
     where id = any (v_lost);
     v_moves := tasker.record_timeouts(v_over, v_now);
     v_moves := v_moves || tasker.move_steps(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tasker.db.engine import Database
     from tasker.orchestration.engine import Engine
     from tasker.worker.identity import Identity
+    from tasker.worker.leaving import Leaving
 
 PR_SET_PDEATHSIG = 1
 
@@ -36,7 +37,14 @@ class Children:
     """
 
     def __init__(
-        self, pool: Any, replace: Callable[[], object], engine: Engine, beats: Database, identity: Identity
+        self,
+        pool: Any,
+        replace: Callable[[], object],
+        engine: Engine,
+        beats: Database,
+        identity: Identity,
+        *,
+        leaving: Leaving,
     ) -> None:
         """`replace` has the pool start others for those that have ended; it is called in another thread."""
         self._pool = pool
@@ -44,6 +52,7 @@ class Children:
         self._engine = engine
         self._database = beats
         self._identity = identity
+        self._leaving = leaving
         self._missed: set[int] = set()
 
     def run(self, every_seconds: float, stopped: threading.Event) -> None:
@@ -66,8 +75,10 @@ class Children:
         gone = [child for child in rows if _has_ended(rows[child]) or child in self._missed & missed]
         self._missed = missed
         if gone:
-            self._replace()
-            self._database.call(functions.stop_workers, gone, None, "process_gone")
+            if not self._leaving:
+                self._replace()
+            because = "shutdown" if self._leaving else "process_gone"
+            self._database.call(functions.stop_workers, gone, None, because)
             point("after", "stop_children")
             take_back(self._engine)
 

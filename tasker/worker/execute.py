@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from billiard.common import terminate_handler_fired
+from celery.exceptions import WorkerTerminate
 
 from tasker.db import functions
 from tasker.domain.errors import (
@@ -69,7 +70,7 @@ class Executor:
             if running is not None:
                 # what the handler was told hit the end of its limits, and comes no second time
                 self._limits.end(running)
-            if terminate_handler_fired():
+            if terminate_handler_fired() or isinstance(error, WorkerTerminate):
                 raise
             return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
         return Outcome(step, begun, time.monotonic(), result=text)

@@ -18,11 +18,13 @@ from tasker.db.migrate import require_current
 from tasker.domain.errors import SettingsError, TaskerError
 from tasker.orchestration.coordinator import Coordinator
 from tasker.orchestration.engine import Engine
+from tasker.orchestration.recovery import take_back
 from tasker.orchestration.templates import store_templates
 from tasker.worker import registry
 from tasker.worker.children import Children, die_with_parent
 from tasker.worker.heartbeat import beat
 from tasker.worker.identity import Identity
+from tasker.worker.leaving import Leaving
 from tasker.worker.runner import Runner
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ class StepsOfTasker(bootsteps.StartStopStep):  # type: ignore[misc]
         """Register this worker, store its templates, start its threads. Exits with a message if it cannot."""
         with _exit_on_error():
             self._process.start(coordinates=self._coordinates)
+
+    def close(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """The worker stops, by a signal or otherwise; called before anything of it is stopped."""
+        self._process.leaving.begin()
 
     def stop(self, parent: Any) -> None:
         """Nothing yet: handlers still run in the pool, and the worker must look alive until they end."""
@@ -100,7 +106,7 @@ class WorkerProcess:
         registry.process.check()
         self._worker = worker
         self._settings = settings
-        self._forks = pool == "prefork"
+        self._pool = pool
         self._database = Database(
             url,
             connections=CONNECTIONS + (worker.concurrency if pool == "threads" else 0),
@@ -114,13 +120,15 @@ class WorkerProcess:
         self._received: dict[str, str] = {}
         self.queues = list(worker.app.amqp.queues.consume_from)
         self.identity = Identity(self._database, "main", self.queues, sorted(registry.process.handlers))
-        self.runner = Runner(self._engine, self.identity, may_die=False)
+        self.leaving = Leaving()
+        self.runner = Runner(self._engine, self.identity, self.leaving, may_die=False)
 
     def start(self, *, coordinates: bool) -> None:
         """Store templates, register, start the threads. Raises SchemaBehind."""
         require_current(self._database.url)
         store_templates(self._database, registry.process.templates, self._worker.app.conf.task_default_queue)
         self.identity.worker()
+        self.leaving.listen(runs_handlers=self._pool == "solo")
         signals.task_received.connect(self._note_received, weak=False)
         signals.worker_shutdown.connect(self._end, weak=False)
         atexit.register(self._end)
@@ -128,16 +136,21 @@ class WorkerProcess:
         _start_thread(beat, self._beats, self.identity, every, self._news, self._stopped)
         if coordinates:
             _start_thread(Coordinator(self._engine, self.identity.worker).run, self._stopped)
-        if self._forks:
+        if self._pool == "prefork":
             children = Children(
-                self._worker.pool, self._replace_children, self._engine, self._beats, self.identity
+                self._worker.pool,
+                self._replace_children,
+                self._engine,
+                self._beats,
+                self.identity,
+                leaving=self.leaving,
             )
             _start_thread(children.run, self._settings.child_poll_seconds, self._stopped)
 
     def in_new_child(self) -> None:
         """In a prefork child: die with the main process, and take over none of its locks."""
         die_with_parent(self.identity.main_pid)
-        self.runner = Runner(self._engine, self.identity, may_die=True)
+        self.runner = Runner(self._engine, self.identity, self.leaving, may_die=True)
 
     def _replace_children(self) -> None:
         """Have Celery's loop do now what it does every 5 s."""
@@ -152,18 +165,22 @@ class WorkerProcess:
 
     def _news(self) -> tuple[int, dict[str, str]]:
         received, self._received = self._received, {}
-        return max(0, self._worker.concurrency - len(state.reserved_requests)), received
+        # a worker that leaves takes no more messages; were it free, others' would seem lost
+        places = 0 if self.leaving else self._worker.concurrency
+        return max(0, places - len(state.reserved_requests)), received
 
     def _end(self, **_: Any) -> None:
-        """At the end of the main process: whatever is still claimed is for others."""
+        """At the end of the main process: whatever is still claimed is for others, and they get it now."""
         if self._stopped.is_set() or not self.identity.is_main:
             return
+        self.leaving.begin()
         self._stopped.set()
-        self._engine.publisher.flush(timeout=2.0)
         try:
             self._beats.call(functions.stop_workers, [self.identity.worker()], None, "shutdown")
+            take_back(self._engine)
         except TaskerError as error:
             _log.warning("leaving without notice: %s", error)
+        self._engine.publisher.flush(timeout=2.0)
 
 
 def _start_thread(run: Callable[..., None], *arguments: object) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
     from tasker.worker.identity import Identity
+    from tasker.worker.leaving import Leaving
     from tasker.worker.limits import Running
 
 REGISTER_PAUSE_SECONDS = 0.2
@@ -44,10 +45,11 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Runs the steps of messages in this process, in as many threads as call it."""
 
-    def __init__(self, engine: Engine, identity: Identity, *, may_die: bool) -> None:
+    def __init__(self, engine: Engine, identity: Identity, leaving: Leaving, *, may_die: bool) -> None:
         """`may_die`: this process is a pool's child, and ends with a handler that does not."""
         self._engine = engine
         self._identity = identity
+        self._leaving = leaving
         self._settings = engine.settings
         self._may_die = may_die
         self._limits = Limits(engine.settings, may_die=may_die)
@@ -57,15 +59,15 @@ class Runner:
     def run(self, ids: Sequence[int], queue: str) -> None:
         """Run those steps of one message that can be won, and what continues them.
 
-        Whatever ends it early (the process is told to terminate), what has finished is recorded and what has
-        not begun is given back.
+        Whatever ends it early (the worker is told to stop), what has finished is recorded and what has not
+        begun is given back.
         """
         batch = Batch(queue)
         self._claim(batch, ids)
         with self._watchdog.watching(batch):
             try:
                 while batch.unbegun:
-                    while step := batch.take():
+                    while step := self._next(batch):
                         point("before", "handler")
                         outcome = self._executor.execute(step, batch.contexts[step.task_id])
                         point("after", "handler")
@@ -80,6 +82,11 @@ class Runner:
             finally:
                 self._limits.rest()
 
+    def _next(self, batch: Batch) -> ClaimedStep | None:
+        if self._leaving:
+            self._release(batch.take_all())
+        return batch.take()
+
     def _claim(self, batch: Batch, ids: Sequence[int]) -> None:
         while True:
             worker = None
@@ -88,6 +95,8 @@ class Runner:
                 claim = partial(self._engine.run, functions.claim_steps, ids, worker, uuid4())
                 reply = until_answered(claim, f"the claim of steps {ids} is repeated")
             except WorkerStopped:
+                if self._leaving:
+                    return
                 # A new claim id too: what the old name may have won is about to be taken back.
                 if worker is not None:
                     self._identity.renew(worker)
@@ -98,7 +107,7 @@ class Runner:
                 return
 
     def _keep(self, batch: Batch) -> Mapping[str, object] | None:
-        if (time.monotonic() - batch.began) * 1000 >= self._settings.continuation_ms:
+        if self._leaving or (time.monotonic() - batch.began) * 1000 >= self._settings.continuation_ms:
             return None
         return {
             "queue": batch.queue,
@@ -144,7 +153,7 @@ class Runner:
     def _hold_back_nothing(self, batch: Batch, now: float) -> None:
         """Outcomes that have waited long enough are recorded, and steps held for too long are given back."""
         self._record(batch.take_finished(older_than=now - self._settings.flush_after_ms / 1000), None)
-        if now - batch.claimed_at >= self._settings.release_after_ms / 1000:
+        if self._leaving or now - batch.claimed_at >= self._settings.release_after_ms / 1000:
             self._release(batch.take_all())
 
     def _end(self, batch: Batch, running: Running) -> None:

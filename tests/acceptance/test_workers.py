@@ -1,4 +1,4 @@
-"""Workers as people run them: by Celery's own command, in every pool, old code beside new, and ended."""
+"""Workers as people run them: by Celery's own command, in every pool, old code beside new."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tasker import Task, TaskNotFound
+from tasker import TaskNotFound
 from tasker.events.catalogue import Event
 from tasker.events.signals import off, on
 from tests.acceptance.apps import late
-from tests.acceptance.system import APPS, System, Worker, eventually
+from tests.acceptance.system import APPS, System, eventually
 from workers import EXAMPLES
 
 TASKER = ("tasker",)
@@ -62,42 +62,6 @@ def test_a_step_whose_handler_no_worker_has_waits_for_one_that_has_it(own_system
     with own_system.worker(LATE, "--pool", "solo"):
         assert task.wait(timeout=20).state == "complete"
     assert task.result("second") == "first, second"
-
-
-def runs(system: System, task: Task) -> bool:
-    return (system.folder / f"{task.id}-runs").exists()
-
-
-def says(worker: Worker, text: str) -> bool:
-    return text in worker.log.read_text().lower()
-
-
-def test_a_worker_told_to_stop_finishes_what_it_runs_and_leaves_the_rest_to_others(
-    own_system: System,
-) -> None:
-    with own_system.worker(LATE, "--concurrency", "2") as worker:
-        own_system.ready(worker)
-        tasks = own_system.tasker.submit_many([("late/gate", None)] * 5)
-        eventually(lambda: sum(runs(own_system, task) for task in tasks) == 2, "both processes run a step")
-        begun = [task for task in tasks if runs(own_system, task)]
-        worker.process.terminate()
-        eventually(lambda: says(worker, "warm shutdown"), "the worker says that it stops")
-        for task in tasks:
-            (own_system.folder / f"{task.id}-open").touch()
-        assert worker.process.wait(20) == 0
-
-    assert [task.result("before") for task in begun] == ["through"] * 2
-    before = "select state, count(*) from tasker.steps where name = 'before' group by 1 order by 1"
-    assert own_system.rows(before) == [("complete", 2), ("enqueued", 3)]
-    assert own_system.one("select count(*) from tasker.step_attempts where finished_at is null") == 0
-    assert own_system.one("select count(*) from tasker.workers where stopped_at is null") == 0
-
-    with own_system.worker(LATE, "--concurrency", "2"):
-        assert [task.wait(timeout=20).state for task in tasks] == ["complete"] * 5
-    assert set(own_system.rows("select distinct outcome from tasker.step_attempts")) <= {
-        ("complete",),
-        ("released",),
-    }
 
 
 def test_the_application_is_told_of_what_it_submits_and_no_broken_receiver_hurts_it(system: System) -> None:

@@ -15,6 +15,7 @@ from tasker.db import functions
 from tasker.orchestration.engine import Engine
 from tasker.worker.children import Children
 from tasker.worker.identity import Identity
+from tasker.worker.leaving import Leaving
 from tests.integration.engine import HANDLER, QUEUE, HandPlayedWorker, engine_on, states, steps, submit
 
 
@@ -55,7 +56,7 @@ def pool() -> Pool:
 
 @pytest.fixture
 def children(engine: Engine, identity: Identity, pool: Pool) -> Children:
-    return Children(pool, pool.maintained.set, engine, engine.database, identity)
+    return Children(pool, pool.maintained.set, engine, engine.database, identity, leaving=Leaving())
 
 
 class Child(HandPlayedWorker):

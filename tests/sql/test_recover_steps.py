@@ -49,6 +49,23 @@ def test_losses_count_while_alone_and_the_third_is_an_error_that_settles_the_tas
     assert reasons == [{"reason": "worker_lost"}]
 
 
+def test_what_a_worker_leaves_that_was_told_to_stop_is_nobodys_fault(protocol: Protocol) -> None:
+    protocol.register("shared, alone")
+    shared, alone = protocol.steps(protocol.submit()).values()
+    lose(protocol, alone)
+    lose(protocol, alone)
+    assert (protocol.step(alone)["losses"], protocol.step(alone)["alone"]) == (1, True)
+    for _ in range(3):
+        main = protocol.register_worker()
+        child = protocol.register_worker(parent=main, kind="child")
+        protocol.claim(shared, alone, worker=child)
+        protocol.call("stop_workers", [main], None, "shutdown")
+        assert recover(protocol, max_losses=2)["moved"] == 2
+    assert (protocol.step(alone)["state"], protocol.step(alone)["losses"]) == ("enqueued", 1)
+    assert (protocol.step(shared)["losses"], protocol.step(shared)["alone"]) == (0, False)
+    assert [attempt["outcome"] for attempt in protocol.attempts(shared)] == ["lost"] * 3
+
+
 def test_a_loss_is_no_failure_and_the_attempts_go_on_counting(protocol: Protocol) -> None:
     protocol.register("a")
     a = protocol.steps(protocol.submit())["a"]

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
-
-from tasker import StepContext, TaskTemplate
-
-FOLDER = Path(os.environ.get("TASKER_TEST_FOLDER", "."))
+from tasker import TaskTemplate
 
 news = TaskTemplate("late/news", version="1.0.0")
-gate = TaskTemplate("late/gate", version="1.0.0")
 
 
 @news.step
@@ -22,17 +15,3 @@ def first() -> str:
 @news.step
 def second(first: str) -> str:
     return f"{first}, second"
-
-
-@gate.step
-def before(step: StepContext) -> str:
-    """Say that it runs, then wait at the gate."""
-    (FOLDER / f"{step.task_id}-runs").touch()
-    while not (FOLDER / f"{step.task_id}-open").exists():
-        time.sleep(0.01)
-    return "through"
-
-
-@gate.step
-def after(before: str) -> str:
-    return before
