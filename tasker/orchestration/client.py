@@ -98,6 +98,7 @@ class Task:
             return self
         state = self._tasker.poller.wait(self.id, timeout)
         if state is None:
+            self.refresh()  # a task that is not there, or not yet, is not late
             raise WaitTimeout(
                 f"task {self.id} is not settled after {timeout} s and goes on; `tasker task why {self.id}` "
                 "says what it waits for"
