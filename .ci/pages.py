@@ -65,6 +65,7 @@ STEP_EVENT_MEANINGS = {
     "release": "given back by its worker before it was begun",
     "lose": "its worker died; `error` after too many",
     "due": "its time has come",
+    "miss_start": "no worker began it within its `start_within_seconds`",
     "expire": "the deadline of its task passed",
     "park_by_hand": "taken out",
     "retry": "another go, counted from zero; `pending` while a parent is open",

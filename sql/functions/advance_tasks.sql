@@ -102,6 +102,10 @@ begin
                 when f.becomes is null then s.enqueued_at
                 when f.becomes = 'enqueued' then p_now
             end,
+            start_by = case
+                when f.becomes is null then s.start_by
+                when f.becomes in ('ready', 'enqueued') then p_now + s.start_within_ms * interval '1 ms'
+            end,
             changed_at = case when f.becomes is null then s.changed_at else p_now end
         from fate f
         where s.ctid = f.place

@@ -2,7 +2,7 @@
 --
 -- p_reason: a reason of tasker.dead_letters. The error is what the handler raised in the step's last attempt
 -- for `exhausted` and `permanent`, else {"type", "message": p_words}; the type is DeadlineExceeded for `deadline`,
--- otherwise p_reason.
+-- StartTimeout for `start_timeout`, otherwise p_reason.
 -- The snapshot is what an operator needs when nothing else may be left to look at: template, version, step,
 -- handler, queue, attempt, failures, losses, the states of at most 100 parents by name, and of the task's
 -- context its size in bytes and its SHA-256; the context itself is confidential and stays with the task.
@@ -48,7 +48,11 @@ begin
         select coalesce(
             a.error,
             jsonb_build_object(
-                'type', case when p_reason = 'deadline' then 'DeadlineExceeded' else p_reason end,
+                'type', case p_reason
+                    when 'deadline' then 'DeadlineExceeded'
+                    when 'start_timeout' then 'StartTimeout'
+                    else p_reason
+                end,
                 'message', coalesce(p_words, 'no error was reported'))) as error
     ) e
     cross join lateral (

@@ -73,7 +73,7 @@ begin
     with won as (
         update tasker.steps s
         set state = 'in_progress', attempt = s.attempt + 1, claim_id = p_claim, worker_id = p_worker,
-            enqueued_at = null, republished = 0, given_back = 0, changed_at = v_now
+            enqueued_at = null, start_by = null, republished = 0, given_back = 0, changed_at = v_now
         where s.id = any (v_winning)
         returning s.id, s.task_id, s.attempt
     ),

@@ -19,7 +19,8 @@ begin
     foreach v_from in array p_from loop
         with moved as (
             update tasker.steps
-            set state = p_to, enqueued_at = null, ready_at = null, run_after = null, changed_at = p_now
+            set state = p_to, enqueued_at = null, ready_at = null, start_by = null, run_after = null,
+                changed_at = p_now
             where id = any (p_steps) and state = v_from
             returning id, task_id, attempt
         ),
@@ -46,6 +47,7 @@ begin
                     when p_actor is not null then p_reason
                     when p_reason = 'worker_lost' then 'the workers that ran it died'
                     when p_reason = 'unclaimable' then 'no worker claimed it'
+                    when p_reason = 'start_timeout' then 'no worker began it within its start_within_seconds'
                     when p_reason = 'deadline' then 'the deadline of the task passed'
                 end,
                 'no handler raised it'),

@@ -32,6 +32,7 @@ begin
                 then null
                 else p_now
             end,
+            start_by = case when s.parents_left = 0 then p_now + s.start_within_ms * interval '1 ms' end,
             run_after = null,
             changed_at = p_now
         where s.id = any (p_steps) and s.state = p_from

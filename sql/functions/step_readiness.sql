@@ -14,8 +14,9 @@
 -- blocking_reasons        empty for a final step, else these, the decisive one first:
 --   running               a live worker has it
 --   worker_stopped        its worker was stopped; recover_steps takes it back
---   failed, worker_lost, unclaimable, deadline, parked   in error: by its handler, by killing its workers, by
---                         never being claimed, by its task's deadline, by an operator
+--   failed, worker_lost, unclaimable, deadline, start_timeout, parked   in error: by its handler, by killing its
+--                         workers, by never being claimed, by its task's deadline, by not being begun in time,
+--                         by an operator
 --   parent_failed         a parent is in error
 --   parents_open          a parent is not satisfied
 --   task_not_started      its task waits for its own due time
@@ -149,7 +150,8 @@ begin
             case when s.state = 'in_progress' and w.live is not true then 'worker_stopped' end,
             case
                 when s.state <> 'error' then null
-                when letter.reason in ('worker_lost', 'unclaimable', 'deadline', 'parked') then letter.reason
+                when letter.reason in ('worker_lost', 'unclaimable', 'deadline', 'start_timeout', 'parked')
+                then letter.reason
                 else 'failed'
             end,
             case when s.idle and parents.failed then 'parent_failed' end,

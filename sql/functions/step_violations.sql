@@ -6,6 +6,7 @@
 --   enqueued_at             set exactly while enqueued
 --   ready_at                set only while ready
 --   run_after               set while waiting and waiting_for_retry, else only for a ready step given back
+--   start_by                set only while enqueued or ready, and then if its template says so
 --   claim                   a step in progress names its claim and its worker
 --   failures                are no more than its policy allows
 --   definition              template_steps has the step
@@ -57,6 +58,8 @@ begin
             when s.state in ('waiting', 'waiting_for_retry') then s.run_after is null
             else s.run_after is not null and s.state <> 'ready'
         end),
+        ('start_by', (s.start_by is not null)
+            <> (s.state in ('ready', 'enqueued') and s.start_within_ms is not null)),
         ('claim', s.state = 'in_progress' and (s.claim_id is null or s.worker_id is null)),
         ('failures', s.failures > ts.max_attempts),
         ('definition', ts.name is distinct from s.name),

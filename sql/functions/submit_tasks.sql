@@ -84,17 +84,19 @@ begin
     step as (
         insert into tasker.steps (
             id, task_id, template_id, ordinal, name, queue, priority, state, parents_left, run_after,
-            ready_at, enqueued_at, changed_at)
+            ready_at, enqueued_at, start_within_ms, start_by, changed_at)
         overriding system value
         select v_ids[f.drawn + ts.ordinal + 1], f.id, f.template_id, ts.ordinal, ts.name, ts.queue,
             f.priority + ts.priority, first.state, ts.parents,
             case when first.state = 'waiting' then f.run_after end,
             case when first.state = 'ready' then v_now end,
             case when first.state = 'enqueued' then v_now end,
+            ts.start_within_ms,
+            case when first.state in ('ready', 'enqueued') then v_now + ts.start_within_ms * interval '1 ms' end,
             v_now
         from fresh f
         cross join lateral (
-            select ordinal, name, queue, priority, parents
+            select ordinal, name, queue, priority, parents, start_within_ms
             from tasker.template_steps
             where template_id = f.template_id
             order by ordinal

@@ -36,6 +36,8 @@ create table tasker.template_steps (
     config       jsonb,
     -- its handler's writes and its completion commit together
     transactional boolean not null,
+    -- how long it may wait for a worker; null: for ever
+    start_within_ms integer check (start_within_ms > 0),
     primary key (template_id, ordinal),
     unique (template_id, name)
 );

@@ -72,6 +72,10 @@ create table tasker.steps (
     ready_at     timestamptz,
     -- when the newest message was published; null for a step its parents' worker kept
     enqueued_at  timestamptz,
+    -- copied from the template, so that no move has to look there
+    start_within_ms integer,
+    -- by when it has to be claimed: set while enqueued or ready if it may not wait for ever
+    start_by     timestamptz,
     changed_at   timestamptz not null,
     unique (task_id, name)
 ) with (fillfactor = 50);
@@ -79,6 +83,7 @@ create table tasker.steps (
 -- is nearly empty, the planner reads all of it instead, and goes on so when a backlog has grown.
 create index steps_due on tasker.steps (run_after) where run_after is not null;
 create index steps_held on tasker.steps (queue, priority desc, ready_at) where ready_at is not null;
+create index steps_start_by on tasker.steps (start_by) where start_by is not null;
 create index steps_published on tasker.steps (queue, enqueued_at) where enqueued_at is not null;
 
 create table tasker.step_edges (

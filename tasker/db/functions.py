@@ -150,6 +150,11 @@ def expire_tasks(connection: Connection, limit: int, *, moves: bool) -> Moved:
     return _moved(_call(connection, "select tasker.expire_tasks(%s, %s)", limit, moves))
 
 
+def expire_steps(connection: Connection, limit: int, *, moves: bool) -> Moved:
+    """End steps that nobody has begun in time."""
+    return _moved(_call(connection, "select tasker.expire_steps(%s, %s)", limit, moves))
+
+
 def overdue_attempts(connection: Connection, grace_seconds: float) -> dict[int, int]:
     """Attempts open for longer than their time and the grace, under workers that look alive, by step id."""
     query = "select step_id, attempt from tasker.overdue_attempts(make_interval(secs => %s))"

@@ -89,6 +89,7 @@ STEP_MOVES: tuple[Move, ...] = (
     *_fan("in_progress", "fail", "error", "worker, coordinator"),
     *_fan("in_progress", "release", "enqueued ready", "worker"),
     *_fan("in_progress", "lose", "enqueued ready error", "coordinator"),
+    *_fan("ready enqueued", "miss_start", "error", "coordinator"),
     *_fan("ready enqueued in_progress waiting_for_retry waiting", "expire", "error", "coordinator"),
     *_fan("waiting_for_retry waiting", "due", "enqueued ready", "coordinator"),
     *_fan("pending ready enqueued waiting_for_retry waiting", "park_by_hand", "error", "operator"),

@@ -52,6 +52,7 @@ class StepDefinition:
     """One node. `queue` None takes the app's default queue; a higher `priority` runs first.
 
     What a `transactional` step writes through its connection commits together with its completion.
+    `start_within_seconds` is how long it may wait for a worker once it may run; None is for ever.
     """
 
     name: str
@@ -64,6 +65,7 @@ class StepDefinition:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     description: str = ""
     transactional: bool = False
+    start_within_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stored form; SQL reads it.
@@ -71,7 +73,9 @@ class StepDefinition:
         A field that is younger than the first release is left out while it has its default: the digests of
         older definitions stay what they are.
         """
-        younger = {"transactional": True} if self.transactional else {}
+        younger: dict[str, Any] = {"transactional": True} if self.transactional else {}
+        if self.start_within_seconds is not None:
+            younger["start_within_ms"] = max(1, round(self.start_within_seconds * 1000))
         config = encode(self.config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
         return {
             "name": self.name,
@@ -100,6 +104,7 @@ class StepDefinition:
             config=stored["config"],
             description=stored["description"],
             transactional=stored.get("transactional", False),
+            start_within_seconds=stored["start_within_ms"] / 1000 if "start_within_ms" in stored else None,
         )
 
 
@@ -259,6 +264,12 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(step.description, str):
         yield "description", f"must be text, not {shown(step.description)}"
+    within = step.start_within_seconds
+    if within is not None and not is_limit(within, MAX_TIMEOUT_SECONDS):
+        yield (
+            "start_within_seconds",
+            f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {shown(within)}",
+        )
     if not isinstance(step.transactional, bool):
         yield "transactional", f"must be true or false, not {shown(step.transactional)}"
     yield from _config_problems(step.config)

@@ -64,14 +64,18 @@ class Coordinator:
         return self._engine.settings.recovery_seconds
 
     def expire(self) -> float:
-        """Tasks whose deadline has passed."""
+        """Tasks whose deadline has passed, and steps that nobody has begun in time."""
         settings = self._engine.settings
         if not self._my_turn("expire", settings.recovery_seconds):
             return settings.recovery_seconds
         expired = self._engine.run(functions.expire_tasks, EXPIRE_TASKS)
         if expired.count:
             _log.warning("%d tasks missed their deadlines and are ended", expired.count)
-        return 0.0 if expired.looked_at >= EXPIRE_TASKS else settings.recovery_seconds
+        missed = self._engine.run(functions.expire_steps, settings.coordinator_batch)
+        if missed.count:
+            _log.warning("%d steps were not begun in time and are ended", missed.count)
+        more = expired.looked_at >= EXPIRE_TASKS or missed.count >= settings.coordinator_batch
+        return 0.0 if more else settings.recovery_seconds
 
     def republish_lost(self) -> float:
         """Lost messages."""

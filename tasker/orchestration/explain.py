@@ -36,6 +36,8 @@ SENTENCES = {
     "logs of the workers of queue `{queue}`, then `tasker step retry {task}/{name}`",
     "deadline": "{name} was ended: the deadline of the task passed; `tasker task retry {task}` lets it go on "
     "without one",
+    "start_timeout": "{name} failed: no worker began it in the time it may wait; are there enough of queue "
+    "`{queue}`? then `tasker step retry {task}/{name}`",
     "parked": "{name} was parked ({error}); `tasker step retry {task}/{name}` puts it back",
     "wake_up_lost": "{name} could run, but nothing will start it, a defect; `tasker doctor` says more",
     "no_worker_for_queue": "{name} is {state} on queue `{queue}`, but no live worker serves that queue; "

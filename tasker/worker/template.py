@@ -41,6 +41,7 @@ class StepOptions(TypedDict, total=False):
     config: Mapping[str, Any]
     description: str
     transactional: bool
+    start_within_seconds: float | None
 
 
 class TaskTemplate:
@@ -112,6 +113,7 @@ class TaskTemplate:
         config: Mapping[str, Any] | None = None,
         description: str = "",
         transactional: bool = False,
+        start_within_seconds: float | None = None,
     ) -> None:
         """Add a step whose work a function, bound method, callable object or Celery task does.
 
@@ -121,7 +123,8 @@ class TaskTemplate:
         among steps that wait for a place a higher `priority` runs first. `config` is JSON for
         `StepContext.config`. The handler of a `transactional` step takes a `connection` to Tasker's database
         (psycopg's, or by annotation a SQLAlchemy Connection or Session); what it writes there commits
-        together with the step's completion, or not at all.
+        together with the step's completion, or not at all. A step that no worker has begun
+        `start_within_seconds` after it could run, held or not, ends in error.
 
         Raises TemplateError for what cannot be declared; the rest is checked at first use.
         """
@@ -146,6 +149,7 @@ class TaskTemplate:
             config=dict(config or {}),
             description=description,
             transactional=transactional,
+            start_within_seconds=start_within_seconds,
         )
         self._steps.append((step, registry.process.add_handler(step.handler, call)))
 

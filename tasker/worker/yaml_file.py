@@ -58,6 +58,7 @@ _STEP = Keys(
         "config",
         "description",
         "transactional",
+        "start_within_seconds",
     ),
     {"dependencies": "depends_on"},
     required=("name",),
@@ -271,6 +272,7 @@ class _Reading:
             config=config,
             description=self.scalar(given, path, "description", ""),
             transactional=self.scalar(given, path, "transactional", default=False),
+            start_within_seconds=self.scalar(given, path, "start_within_seconds"),
         )
 
     def handler(self, given: Mapping[str, Node], path: templates.Path, default: str) -> tuple[Any, Any]:

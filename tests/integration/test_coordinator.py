@@ -122,11 +122,15 @@ def test_an_attempt_seen_far_beyond_its_time_is_ended_under_a_worker_that_lives(
         assert states(engine, task)["late"] == "waiting_for_retry", "what it reports afterwards is too late"
 
 
-def test_a_task_past_its_deadline_is_ended_by_one_of_two_coordinators(engine: Engine) -> None:
-    task, _ = submit(engine, *steps("a"))
+def test_what_missed_its_time_is_ended_by_one_of_two_coordinators(engine: Engine) -> None:
+    late = submit(
+        engine, *steps("late", start_within_seconds=0.001), *steps("early", start_within_seconds=60)
+    )[0]
+    task = submit(engine, *steps("a"))[0]
     query = "update tasker.tasks set deadline_at = tasker.clock() where id = %s"
     engine.database.call(lambda own: own.execute(query, [task]).rowcount)
     first, second = (Coordinator(engine, lambda: None) for _ in range(2))
     assert first.expire() == second.expire() == engine.settings.recovery_seconds
     assert states(engine, task) == {"": "error", "a": "error"}
+    assert states(engine, late) == {"": "in_progress", "late": "error", "early": "enqueued"}
     assert not engine.database.call(functions.take_turn, "expire", 60, None), "the first took the turn"

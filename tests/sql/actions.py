@@ -111,3 +111,15 @@ def resume_queues(session: Protocol, *queues: str) -> Reply:
     """resume_queues."""
     reply: Reply = session.call("resume_queues", list(queues))
     return reply
+
+
+def expire_tasks(session: Protocol, *, limit: int = 100, moves: bool = False) -> Reply:
+    """expire_tasks."""
+    reply: Reply = session.call("expire_tasks", limit, moves)
+    return reply
+
+
+def expire_steps(session: Protocol, *, limit: int = 1000, moves: bool = False) -> Reply:
+    """expire_steps."""
+    reply: Reply = session.call("expire_steps", limit, moves)
+    return reply

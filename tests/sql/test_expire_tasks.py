@@ -8,16 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.sql.actions import retry
+from tests.sql.actions import expire_tasks, retry
 from tests.sql.beside import Beside
-from tests.sql.protocol import START, Protocol, Reply, definition
+from tests.sql.protocol import START, Protocol, definition
 
 MINUTE = 60_000
-
-
-def expire(session: Protocol, *, limit: int = 100, moves: bool = False) -> Reply:
-    reply: Reply = session.call("expire_tasks", limit, moves)
-    return reply
 
 
 def letters(session: Protocol, step: int) -> list[tuple[str, str, str]]:
@@ -34,9 +29,9 @@ def test_every_active_step_becomes_error_and_the_task_with_them(protocol: Protoc
     protocol.fail(steps["later"], retry_after_ms=10 * MINUTE)
     won = protocol.claim(steps["runs"])
     protocol.pass_time(59.999)
-    assert (expire(protocol)["moved"], expire(protocol)["looked_at"]) == (0, 0)
+    assert (expire_tasks(protocol)["moved"], expire_tasks(protocol)["looked_at"]) == (0, 0)
     protocol.pass_time(0.001)
-    assert expire(protocol)["moved"] == 1
+    assert expire_tasks(protocol)["moved"] == 1
     assert protocol.states(task) == {
         "done": "complete",
         "runs": "error",
@@ -62,7 +57,7 @@ def test_a_late_failure_is_refused_and_kept_too(protocol: Protocol) -> None:
     a = protocol.steps(task)["a"]
     won = protocol.claim(a)
     protocol.pass_time(60)
-    expire(protocol)
+    expire_tasks(protocol)
     assert protocol.finish(won.fail(message="late")).reply["refused"] == [a]
     assert protocol.attempts(a)[0]["late"]["error"]["message"] == "late"
     assert protocol.step(a)["state"] == "error"
@@ -79,7 +74,7 @@ def test_the_deadline_counts_from_the_time_the_task_may_start(protocol: Protocol
         other: START + timedelta(minutes=2),
     }
     protocol.pass_time(60)
-    assert expire(protocol)["moved"] == 1
+    assert expire_tasks(protocol)["moved"] == 1
     assert [protocol.task(task)["state"] for task in (now, later, other)] == [
         "error",
         "pending",
@@ -91,9 +86,9 @@ def test_a_task_that_nobody_has_started_waits_for_its_start(protocol: Protocol) 
     protocol.register("a")
     task = protocol.submit(run_after_ms=MINUTE, deadline_ms=MINUTE)
     protocol.pass_time(600)
-    assert expire(protocol)["looked_at"] == 0
+    assert expire_tasks(protocol)["looked_at"] == 0
     protocol.due()
-    assert expire(protocol)["moved"] == 1
+    assert expire_tasks(protocol)["moved"] == 1
     assert protocol.task(task)["state"] == "error"
 
 
@@ -103,7 +98,7 @@ def test_a_settled_task_is_left_as_it_is_and_not_looked_at_again(protocol: Proto
     protocol.complete(protocol.steps(complete)["a"])
     protocol.fail(protocol.steps(failed)["a"], permanent=True)
     protocol.pass_time(60)
-    first, second = expire(protocol), expire(protocol)
+    first, second = expire_tasks(protocol), expire_tasks(protocol)
     assert (first["moved"], first["looked_at"], second["looked_at"]) == (0, 2, 0)
     assert protocol.task(complete)["state"] == "complete"
     assert letters(protocol, protocol.steps(failed)["a"])[0][0] == "permanent"
@@ -114,7 +109,7 @@ def test_a_paused_task_settles_when_it_is_resumed(protocol: Protocol) -> None:
     task = protocol.submit(deadline_ms=MINUTE)
     protocol.pause_task(task)
     protocol.pass_time(60)
-    assert expire(protocol)["moved"] == 1
+    assert expire_tasks(protocol)["moved"] == 1
     assert protocol.counters(task) == ("paused", 1, 0, 1)
 
 
@@ -123,10 +118,10 @@ def test_a_retry_lets_the_task_go_on_without_its_deadline(protocol: Protocol) ->
     task = protocol.submit(deadline_ms=MINUTE)
     a = protocol.steps(task)["a"]
     protocol.pass_time(60)
-    expire(protocol)
+    expire_tasks(protocol)
     retry(protocol, tasks=[task])
     protocol.pass_time(3600)
-    assert expire(protocol)["looked_at"] == 0
+    assert expire_tasks(protocol)["looked_at"] == 0
     protocol.complete(a)
     assert protocol.states(task) == {"a": "complete", "b": "enqueued"}
 
@@ -143,7 +138,7 @@ def test_a_deadline_that_passed_after_the_failure_does_not_end_what_is_retried(p
     protocol.fail(a, permanent=True)
     protocol.pass_time(30)
     retry(protocol, a)
-    assert expire(protocol)["looked_at"] == 0
+    assert expire_tasks(protocol)["looked_at"] == 0
     assert protocol.step(a)["state"] == "enqueued"
 
 
@@ -152,7 +147,7 @@ def test_a_pass_looks_at_no_more_tasks_than_its_limit_and_tells_what_moved(proto
     for _ in range(3):
         protocol.submit(deadline_ms=MINUTE)
     protocol.pass_time(60)
-    replies = [expire(protocol, limit=2, moves=True) for _ in range(3)]
+    replies = [expire_tasks(protocol, limit=2, moves=True) for _ in range(3)]
     assert [reply["moved"] for reply in replies] == [2, 1, 0]
     told = [(move["step"], move["to"], move["reason"]) for move in replies[1]["moves"]]
     assert told == [("a", "error", "deadline"), (None, "error", None)]
@@ -171,12 +166,12 @@ def test_of_a_finish_and_the_deadline_whoever_holds_the_task_first_wins(
     if first == "finish":
         with worker.connection.transaction():
             worker.finish(won.complete())
-            expired = beside.start_blocked(coordinator, worker, lambda: expire(coordinator))
+            expired = beside.start_blocked(coordinator, worker, lambda: expire_tasks(coordinator))
         assert expired.result()["moved"] == 1
         assert worker.states(task) == {"a": "complete", "b": "error"}, "the child is seen, too"
     else:
         with coordinator.connection.transaction():
-            expire(coordinator)
+            expire_tasks(coordinator)
             finished = beside.start_blocked(worker, coordinator, lambda: worker.finish(won.complete()))
         assert finished.result().reply["refused"] == [a]
         assert worker.states(task) == {"a": "error", "b": "pending"}

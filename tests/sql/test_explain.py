@@ -16,6 +16,8 @@ from tests.sql.actions import (
     OPERATOR,
     REASON,
     cancel,
+    expire_steps,
+    expire_tasks,
     park,
     park_by_hand,
     pause,
@@ -104,6 +106,25 @@ def test_a_failed_step_says_with_what_and_how_to_retry_it(protocol: Protocol, ru
     assert only(protocol, task) == (
         f"a failed (failure 1 of 3: CardRefused: no); repair the cause, then `tasker step retry {task}/a`; "
         f"dead letter {letter['id']}: permanent, 1 min 30 s ago, fingerprint {letter['fingerprint']}"
+    )
+
+
+def test_a_step_that_was_ended_for_its_time_says_so(protocol: Protocol, run: Run) -> None:
+    task = run("a, b", steps={"b": {"start_within_seconds": 60}})
+    a, _ = protocol.steps(task).values()
+    protocol.connection.execute("update tasker.tasks set deadline_at = tasker.clock() + '90 s'")
+    protocol.pass_time(60)
+    expire_steps(protocol)
+    protocol.pass_time(30)
+    expire_tasks(protocol)
+    assert protocol.step(a)["state"] == "error"
+    ended, failed = said(protocol, task)
+    assert ended.startswith(
+        f"a was ended: the deadline of the task passed; `tasker task retry {task}` lets it go on without one;"
+    )
+    assert failed.startswith(
+        "b failed: no worker began it in the time it may wait; are there enough of queue `celery`? then "
+        f"`tasker step retry {task}/b`;"
     )
 
 

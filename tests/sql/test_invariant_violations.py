@@ -50,6 +50,8 @@ STEP = [
     ("enqueued_at", "f", "update tasker.steps set enqueued_at = null where id = {f}"),
     ("enqueued_at", "b", "update tasker.steps set enqueued_at = now() where id = {b}"),
     ("ready_at", "b", "update tasker.steps set ready_at = now() where id = {b}"),
+    ("start_by", "b", "update tasker.steps set start_by = now() where id = {b}"),
+    ("start_by", "f", "update tasker.steps set start_within_ms = 1 where id = {f}"),
     ("run_after", "d", "update tasker.steps set run_after = null where id = {d}"),
     ("run_after", "a", "update tasker.steps set run_after = now() where id = {a}"),
     ("claim", "b", "update tasker.steps set worker_id = null where id = {b}"),

@@ -124,6 +124,15 @@ def test_a_step_may_be_transactional(write: Callable[..., Path]) -> None:
     assert template.definition.steps[0].transactional is True
 
 
+def test_a_step_may_have_a_time_to_start_in(write: Callable[..., Path]) -> None:
+    @step_handler("book")
+    def book() -> None: ...
+
+    text = "name: a\nversion: 1.0.0\nsteps: [{name: book, handler: book, start_within_seconds: 90}]"
+    (template,) = load_templates(write(text))
+    assert template.definition.steps[0].start_within_seconds == 90
+
+
 def test_tasker_cores_keys_load_as_aliases(write: Callable[..., Path], handlers: None) -> None:
     (template,) = load_templates(write(TASKER_CORE))
     validate, charge = template.definition.steps
