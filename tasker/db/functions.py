@@ -140,6 +140,11 @@ def dispatch_steps(connection: Connection, limit: int, *, moves: bool) -> Moved:
     return _moved(_call(connection, "select tasker.dispatch_steps(%s, %s)", limit, moves))
 
 
+def dispatch_tasks(connection: Connection, tasks: Sequence[UUID], *, moves: bool) -> Moved:
+    """Enqueue the held steps of these tasks that are held no longer."""
+    return _moved(_call(connection, "select tasker.dispatch_tasks(%s::uuid[], %s)", list(tasks), moves))
+
+
 def recover_steps(connection: Connection, max_losses: int, limit: int, *, moves: bool) -> Moved:
     """Take steps back from stopped workers."""
     return _moved(_call(connection, "select tasker.recover_steps(%s, %s, %s)", max_losses, limit, moves))

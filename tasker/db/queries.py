@@ -132,6 +132,34 @@ def get_step(connection: Connection, task: UUID, name: str) -> StepRecord:
     )
 
 
+def failed_steps(connection: Connection, task: UUID) -> list[int]:
+    """The ids of the steps of a task that are in error, in the template's order."""
+    query = _STEPS + "where s.task_id = %(task)s and s.state = 'error' order by s.ordinal"
+    return [step.id for step in fetch(connection, StepRecord, query, {"task": task})]
+
+
+def attempts_made(connection: Connection, steps: Sequence[int]) -> dict[int, int]:
+    """The number of the last attempt of each step, by id."""
+    query = _STEPS + "where s.id = any (%(steps)s)"
+    return {step.id: step.attempt for step in fetch(connection, StepRecord, query, {"steps": list(steps)})}
+
+
+def retried_after(connection: Connection, attempts: Mapping[int, int]) -> set[int]:
+    """Which of these steps somebody has retried after the attempt given for each."""
+    query: LiteralString = """
+        select s.id
+        from unnest(%(steps)s::bigint[], %(attempts)s::integer[]) as asked (id, attempt)
+        join tasker.steps s on s.id = asked.id
+        where exists (
+            select 1
+            from tasker.transitions
+            where task_id = s.task_id and step_id = s.id and from_state = 'error' and attempt = asked.attempt
+              and to_state in ('pending', 'ready', 'enqueued'))
+    """
+    given = {"steps": list(attempts), "attempts": list(attempts.values())}
+    return {row.id for row in fetch(connection, _StepId, query, given)}
+
+
 def list_attempts(connection: Connection, step_id: int) -> list[AttemptRecord]:
     """The attempts of a step, first to last."""
     query: LiteralString = """
@@ -254,6 +282,10 @@ def fetch(
 class _Result(NamedTuple):
     name: str
     result: Any
+
+
+class _StepId(NamedTuple):
+    id: int
 
 
 class _Node(NamedTuple):

@@ -185,7 +185,7 @@ class Task:
 
         The coordinator does so within half a second by itself; before the commit this does nothing.
         """
-        self._tasker.engine.run(functions.dispatch_steps, self._tasker.settings.coordinator_batch)
+        self._tasker.engine.run(functions.dispatch_tasks, [self.id])
 
 
 class _OnDatabase(NamedTuple):
@@ -333,11 +333,12 @@ class Tasker:
         joined = joined_connection(connection)
         with refusal_undone(joined):
             reply = functions.submit_tasks(joined, text, joined=True, moves=False)
-        after_root_commit(connection, self._dispatch)
+        after_root_commit(connection, self._dispatch, [UUID(task.id) for task in reply.tasks])
         return reply
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, tasks: Sequence[UUID]) -> None:
         try:
-            self.engine.run(functions.dispatch_steps, self.settings.coordinator_batch)
+            # no more than one call carries well: the caller waits for it
+            self.engine.run(functions.dispatch_tasks, tasks[:SUBMIT_TASKS])
         except TaskerError as error:
             _log.warning("%s; the coordinator starts the tasks of this transaction", error)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasker.db import functions, holds
+from tasker.db import functions, holds, queries
 from tasker.domain.errors import StateConflict, WaitTimeout
 
 if TYPE_CHECKING:
@@ -105,18 +106,31 @@ def retry_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | N
 
     Raises StateConflict when no step of the task is in error.
     """
-    reply = engine.run(functions.retry_steps, [], [task], actor, reason)
-    if not reply.ids:
+    failed = engine.database.call(queries.failed_steps, task)
+    if not failed:
         raise StateConflict(f"task {task} has no step in error; see `tasker task why {task}`")
-    return list(reply.ids)
+    return _retry(engine, failed, [task], actor, reason)
 
 
 def retry_steps(engine: Engine, steps: Sequence[int], *, actor: str | None, reason: str | None) -> list[int]:
-    """Give failed steps another go, with their full number of attempts; the ids of those moved.
+    """Give failed steps another go, with their full number of attempts; their ids.
 
     Raises StateConflict naming the first that is not in error; the others are moved all the same.
     """
-    return _moved(engine.run(functions.retry_steps, steps, [], actor, reason), "retried")
+    return _retry(engine, steps, [], actor, reason)
+
+
+def _retry(
+    engine: Engine, steps: Sequence[int], tasks: Sequence[UUID], actor: str | None, reason: str | None
+) -> list[int]:
+    attempts = engine.database.call(queries.attempts_made, steps)
+    reply = engine.run(functions.retry_steps, steps, tasks, actor, reason)
+    if reply.refused:
+        # a call whose reply was lost is repeated, and finds that workers have gone on with what it retried
+        retried = engine.database.call(queries.retried_after, attempts)
+        refused = [each for each in reply.refused if each["step_id"] not in retried]
+        _moved(replace(reply, refused=refused), "retried")
+    return sorted({*steps, *reply.ids})
 
 
 def park_steps(engine: Engine, steps: Sequence[int], *, actor: str, reason: str | None) -> list[int]:

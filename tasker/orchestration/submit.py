@@ -221,17 +221,17 @@ def refusal_undone(connection: psycopg.Connection[Any]) -> Iterator[None]:
     connection.execute("release savepoint tasker_submit")
 
 
-def after_root_commit(session: Any, action: Callable[[], None]) -> None:
+def after_root_commit(session: Any, action: Callable[[list[UUID]], None], tasks: Sequence[UUID]) -> None:
     """Run `action` once when a Session's outermost transaction has committed; never after a rollback.
 
-    Connections tell nobody of their commits, so for them nothing happens. An action that is already awaited
-    is not added again.
+    It gets all the tasks it was awaited for, also those of a savepoint that was rolled back. Connections tell
+    nobody of their commits, so for them nothing happens.
     """
     if not isinstance(session, Session):
         return
     if _KEY not in session.info:
         session.info[_KEY] = _RootCommit(session)
-    session.info[_KEY].await_it(session.connection(), action)
+    session.info[_KEY].await_it(session.connection(), action, tasks)
 
 
 _KEY = "tasker.after_root_commit"
@@ -246,16 +246,17 @@ class _RootCommit:
     """
 
     def __init__(self, session: Session) -> None:
-        self._actions: list[Callable[[], None]] = []
+        self._actions: dict[Callable[[list[UUID]], None], list[UUID]] = {}
         self._connection: SqlAlchemyConnection | None = None
         self._committed = False
         event.listen(session, "after_commit", self._on_commit)
         event.listen(session, "after_transaction_end", self._on_end)
 
-    def await_it(self, connection: SqlAlchemyConnection, action: Callable[[], None]) -> None:
+    def await_it(
+        self, connection: SqlAlchemyConnection, action: Callable[[list[UUID]], None], tasks: Sequence[UUID]
+    ) -> None:
         self._connection = connection
-        if action not in self._actions:
-            self._actions.append(action)
+        self._actions.setdefault(action, []).extend(tasks)
 
     def _on_commit(self, _: Session) -> None:
         self._committed = True
@@ -265,7 +266,7 @@ class _RootCommit:
         if transaction.parent is not None:
             return
         connection, self._connection = self._connection, None
-        actions, self._actions = self._actions, []
+        actions, self._actions = self._actions, {}
         if committed and connection is not None and not connection.in_transaction():
-            for action in actions:
-                action()
+            for action, tasks in actions.items():
+                action(tasks)

@@ -235,6 +235,25 @@ def test_publish_starts_what_a_committed_transaction_holds(
         assert messages(tasker, redis_client) == 1
 
 
+@pytest.mark.parametrize("by", ["publish", "session"])
+def test_only_the_callers_own_tasks_are_started_not_what_others_wait_for(
+    tasker: Tasker, database_url: str, engine: sa.Engine, redis_client: redis.Redis, by: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        others = tasker.submit_many([(one, None)] * 3, connection=connection)
+    if by == "publish":
+        with psycopg.connect(database_url) as connection:
+            own = [tasker.submit(one, connection=connection)]
+        own[0].publish()
+    else:
+        with Session(engine) as session:
+            own = [tasker.submit(one, connection=session) for _ in range(2)]
+            session.commit()
+    assert [step.state for task in own for step in task.steps()] == ["enqueued"] * len(own)
+    assert [step.state for task in others for step in task.steps()] == ["ready"] * 3
+    assert messages(tasker, redis_client) == len(own)
+
+
 def test_what_cannot_be_joined_is_refused_and_nothing_is_changed(
     tasker: Tasker, database_url: str, engine: sa.Engine
 ) -> None:
