@@ -96,13 +96,14 @@ def connected(app: Celery, settings: Settings) -> Celery:
 def attach(app: Celery, settings: Settings) -> None:
     """Make workers of `app` run steps; attaching twice changes nothing.
 
-    Adds our own bootstep, with its option `--no-coordinator` of `celery worker`, and sets nothing else.
-    Celery imports the step in worker processes only; it registers our task there.
+    Adds our own bootsteps, with the option `--no-coordinator` of `celery worker`, and sets nothing else.
+    Celery imports the steps in worker processes only; our task is registered there.
     """
     import click
 
     app.tasker_settings = settings
     app.steps["worker"].add("tasker.worker.process:StepsOfTasker")
+    app.steps["consumer"].add("tasker.worker.consumer:SturdyConsumer")
     options = app.user_options["worker"]
     if not any(option.name == "no_coordinator" for option in options):
         meaning = "Leave Tasker's retries and recovery to other processes."

@@ -104,7 +104,6 @@ for number, (fault, at, expected) in CHILD_KILLS.items():
     "child killed while its handler runs",
     how="kill -9",
     expected="one more attempt; the worker lives",
-    quick=True,
 )
 def _(stand: Stand) -> None:
     with stand.running() as worker:
@@ -130,7 +129,6 @@ for number, (fault, at, expected) in MAIN_KILLS.items():
     "main killed with children alive",
     how="kill -9 of the main process",
     expected="its children die with it",
-    quick=True,
 )
 def _(stand: Stand) -> None:
     with stand.running() as victim:

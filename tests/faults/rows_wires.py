@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import psycopg
-
 from tasker import Task
 from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, eventually
@@ -99,8 +97,7 @@ for number, fault, state in (
 ):
 
     def fail_twice(stand: Stand, state: str = state) -> None:
-        with psycopg.connect(stand.database_url, autocommit=True) as connection:
-            connection.execute(FAIL_TWICE.format(state=state).encode())
+        stand.execute(FAIL_TWICE.format(state=state))
         with stand.running():
             assert_once(stand, stand.fans())
             assert stand.one("select last_value from trouble") > 2
@@ -135,14 +132,15 @@ def _(stand: Stand) -> None:
         select count(pg_terminate_backend(pid))
         from (
             select pid from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid() and application_name like 'tasker%%'
+            where datname = current_database() and pid <> pg_backend_pid()
+              and application_name like 'tasker%'
             order by random() limit 1
         ) one
     """
     with stand.running():
         tasks = stand.fans(20)
         for _ in range(20):
-            stand.rows(terminate)
+            stand.execute(terminate)
             time.sleep(0.05)
         assert_once(stand, tasks)
         no_worker_blamed(stand)

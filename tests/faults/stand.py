@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import redis
 
 from tasker import Task, Tasker
 from tasker.dev.redis import start_redis
 from tasker.settings import load_settings
 from tests.acceptance.effects import effects
-from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Thresholds, Worker, eventually
+from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, ROOT, System, Thresholds, Worker, eventually
 from tests.conftest import redis_client_of
 from tests.faults.proxy import postgres_proxy, redis_proxy
 
@@ -102,6 +103,16 @@ class Stand(System):
                 process.kill()
                 process.wait()
 
+    def register(self, app: str = LEDGER) -> None:
+        """Store an application's templates without running a worker."""
+        command = [sys.executable, "-m", "tasker", "-A", app, "template", "register"]
+        subprocess.run(command, cwd=ROOT, env=self.variables(), check=True, capture_output=True)
+
+    def execute(self, statement: str) -> None:
+        """A statement on a connection of its own."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
     def fans(self, tasks: int = 6) -> list[Task]:
         """Submit tasks of one root, six branches and a join; each step takes 20 ms."""
         return self.tasker.submit_many([("ledger/fan", None)] * tasks)
@@ -133,6 +144,10 @@ class Stand(System):
             group by 1
         """
         return dict(self.rows(query, [task.id for task in tasks]))
+
+    def await_state(self, task: Task, step: str, state: str) -> None:
+        """Wait until a step is in a state."""
+        eventually(lambda: self.states(task.id).get(step) == state, f"{step} is {state}")
 
     def losses(self) -> int:
         """How often steps were charged for the loss of their worker."""
