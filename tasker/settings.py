@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 from difflib import get_close_matches
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -13,7 +15,9 @@ import yaml
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.domain.error_data import LEAST_BYTES
 from tasker.domain.errors import SettingsError
+from tasker.domain.redaction import Redaction, passwords
 
 DEFAULT_FILE = Path("config/tasker.yaml")
 PREFIX = "TASKER_"
@@ -114,7 +118,9 @@ class Settings(BaseSettings):
     context_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a task's context.")
     result_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a step's result.")
     value_max_depth: int = Field(default=64, gt=0, le=500, description="Nesting limit of both.")
-    error_max_bytes: int = Field(default=16 << 10, gt=0, description="Size limit of a recorded error.")
+    error_max_bytes: int = Field(
+        default=16 << 10, ge=LEAST_BYTES, description="Size limit of a recorded error, traceback included."
+    )
     template_max_bytes: int = Field(default=1 << 20, gt=0, description="Size limit of a template file.")
     template_max_steps: int = Field(
         default=10_000, gt=0, le=100_000, description="Steps of one template at most."
@@ -128,6 +134,15 @@ class Settings(BaseSettings):
             "no database: set TASKER_DATABASE_URL (or DATABASE_URL), or run `tasker dev` in this folder "
             f"(no running system was found in {self.data_dir})"
         )
+
+
+@lru_cache(maxsize=16)
+def redaction(settings: Settings) -> Redaction:
+    """What hides the passwords of these settings' servers, and what looks like a secret."""
+    urls = (settings.database_url, settings.broker_url)
+    return Redaction(
+        chain.from_iterable(passwords(url.get_secret_value()) for url in urls if url is not None)
+    )
 
 
 class Read(NamedTuple):

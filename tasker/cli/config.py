@@ -89,8 +89,8 @@ def _problems(invocation: Invocation) -> list[str]:
 def _shown(value: Any) -> str | int | float | None:
     from pydantic import SecretStr
 
-    from tasker.observability.logs import without_passwords
+    from tasker.domain.redaction import BY_RULES
 
     if isinstance(value, SecretStr):
-        return without_passwords(value.get_secret_value())
+        return BY_RULES.hide(value.get_secret_value())
     return value if value is None or isinstance(value, int | float) else str(value)

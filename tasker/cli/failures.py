@@ -86,7 +86,7 @@ def report(error: BaseException) -> ExitCode:
 def _lines(error: BaseException) -> Iterator[str]:
     """One entry for each thing that is wrong; further lines of the same thing are indented."""
     from tasker.domain import errors
-    from tasker.observability.logs import without_passwords
+    from tasker.domain.redaction import BY_RULES
 
     match error:
         case errors.TemplateError():
@@ -101,7 +101,7 @@ def _lines(error: BaseException) -> Iterator[str]:
         case _:
             found = [_unforeseen(error)]
     for each in found:
-        yield without_passwords(each).replace("\n", "\n  ")
+        yield BY_RULES.hide(each).replace("\n", "\n  ")
 
 
 def _unforeseen(error: BaseException) -> str:

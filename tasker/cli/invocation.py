@@ -112,13 +112,21 @@ class Invocation:
     def log_to_people(self) -> None:
         """Log warnings and worse as text on standard error: the manner of commands that end by themselves."""
         from tasker.observability.logs import configure_logs
+        from tasker.settings import redaction
 
-        configure_logs("DEBUG" if self.settings.log_level == "DEBUG" else "WARNING", "console")
+        level = "DEBUG" if self.settings.log_level == "DEBUG" else "WARNING"
+        configure_logs(level, "console", redaction=redaction(self.settings))
 
     def log_as_process(self) -> Callable[[], None]:
         """What configures the logs of a worker or a coordinator, by the settings."""
         from functools import partial
 
         from tasker.observability.logs import configure_logs
+        from tasker.settings import redaction
 
-        return partial(configure_logs, self.settings.log_level, self.settings.log_format)
+        return partial(
+            configure_logs,
+            self.settings.log_level,
+            self.settings.log_format,
+            redaction=redaction(self.settings),
+        )

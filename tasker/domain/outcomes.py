@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasker.domain.errors import PermanentError, RetryableError, TemplateError, ValueRefused
+from tasker.domain.error_data import describe
+from tasker.domain.errors import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    PermanentError,
+    Rejected,
+    RetryableError,
+    TemplateError,
+    ValueRefused,
+)
+from tasker.domain.redaction import BY_RULES, Redaction
 from tasker.domain.retry import is_named
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tasker.domain.replies import ClaimedStep
+
+_PERMANENT = (PermanentError, ValueRefused, TemplateError, Rejected)
+"""Errors that the next attempt would raise too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +54,41 @@ class Outcome:
         failure = {"kind": "failure", "error": self.error, "permanent": self.permanent}
         if self.retry_after is not None:
             failure["retry_after_ms"] = self.retry_after * 1000
-        return common + json.dumps(failure)[1:]
+        return common + json.dumps(failure, ensure_ascii=False)[1:]
 
 
-def failed(step: ClaimedStep, error: BaseException, begun: float, ended: float, limit_bytes: int) -> Outcome:
-    """The outcome of an attempt that raised `error`."""
-    permanent = isinstance(error, (PermanentError, ValueRefused, TemplateError)) or is_named(
-        error, step.never_for
-    )
-    retry_after = error.retry_after if isinstance(error, RetryableError) else None
+def failed(
+    step: ClaimedStep,
+    error: BaseException,
+    begun: float,
+    ended: float,
+    limit_bytes: int,
+    *,
+    redaction: Redaction = BY_RULES,
+) -> Outcome:
+    """The outcome of an attempt that raised `error`; whatever the error is, this returns."""
     return Outcome(
-        step, begun, ended, error=describe(error, limit_bytes), permanent=permanent, retry_after=retry_after
+        step,
+        begun,
+        ended,
+        error=describe(error, limit_bytes, redaction),
+        permanent=_is_permanent(error, step.never_for),
+        retry_after=_retry_after(error),
     )
 
 
-def describe(error: BaseException, limit_bytes: int) -> dict[str, Any]:
-    """The exception as {"type", "message", "traceback"}, within `limit_bytes`, whatever it contains."""
-    kind = type(error)
-    # ours by the name that users import them under
-    module = "tasker" if kind.__module__ == "tasker.domain.errors" else kind.__module__
-    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+def _is_permanent(error: BaseException, never_for: Sequence[str]) -> bool:
+    if issubclass(type(error), _PERMANENT):
+        return True
     try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception may be broken in any way
-        message = f"<{name} whose str() raised {type(broken).__name__}>"
-    # a character may take six bytes of JSON; the end of a traceback says more than its beginning
-    room = limit_bytes // 6 // 3
-    lines = "".join(traceback.format_exception(kind, None, error.__traceback__)[:-1])
-    return {
-        "type": _storable(name)[:200],
-        "message": _shortened(_storable(message), room),
-        "traceback": _storable(lines)[-2 * room :],
-    }
+        return is_named(error, never_for)
+    except Exception:  # noqa: BLE001 - a metaclass may do anything when its class is asked for its name
+        return False
 
 
-def _shortened(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[:room]}… ({len(text)} characters)"
-
-
-def _storable(text: str) -> str:
-    """The text without what PostgreSQL's jsonb refuses: NUL and lone surrogates."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+def _retry_after(error: BaseException) -> float | None:
+    """What a RetryableError asks for, unless somebody has set it to what is no length of time."""
+    asked: Any = vars(error).get("retry_after") if issubclass(type(error), RetryableError) else None
+    if type(asked) in (int, float) and 0 <= asked <= LONGEST_RETRY_AFTER_SECONDS:
+        return float(asked)
+    return None

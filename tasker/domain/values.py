@@ -53,6 +53,8 @@ def encode(value: object, *, limit_bytes: int, max_depth: int, where: str) -> st
         raise
     except RecursionError:
         raise ValueRefused(f"{where}: nested too deep for this process; flatten it") from None
+    except ValueError as exc:  # this process prints fewer digits than usual
+        raise ValueRefused(f"{where}: {exc}") from None
     if size > limit_bytes:
         raise ValueRefused(f"{where}: {size} bytes of JSON are over the limit of {limit_bytes}; {_SMALLER}")
     if "\\u0000" in text:
@@ -119,7 +121,7 @@ class _Walk:
             raise _Refused(f"this makes the whole larger than the limit of {self.limit} bytes; {_SMALLER}")
 
     def object(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        self.enter(len(value), depth)
+        self.enter(5 * len(value), depth)  # "":1,
         plain: dict[str, Any] = {}
         key: Any = None
         try:
@@ -131,13 +133,16 @@ class _Walk:
                 else:
                     plain[name] = self.plain(item, depth + 1)
         except _Refused as refused:
-            if isinstance(key, str):  # else the key itself was refused
+            if issubclass(type(key), str):  # else the key itself was refused
                 refused.keys.append(key)
             raise
+        if len(plain) < len(value):
+            raise _Refused("two of its keys are written alike; JSON keeps one of them")
+        self.take(sum(map(len, plain)))
         return plain
 
     def array(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
-        self.enter(len(value), depth)
+        self.enter(2 * len(value), depth)  # 1,
         plain: list[Any] = []
         try:
             for item in value:
@@ -153,11 +158,24 @@ class _Walk:
         self.take(size)
 
     def converted(self, value: Any, depth: int) -> Any:
-        if not isinstance(value, Enum):
-            for kind, text in _TEXTS:
-                if isinstance(value, kind):
-                    return text(value)
-        return self.plain(_opened(value), depth)
+        try:
+            inside = _opened(value) if isinstance(value, Enum) else _written(value)
+        except (_Refused, RecursionError):
+            raise
+        except Exception as exc:  # a value may run code of its own when it is read
+            raise _Refused(f"{_type_name(value)} could not be read: {shown(exc)}") from exc
+        if type(inside) is str:
+            self.take(len(inside))
+            return inside
+        return self.plain(inside, depth)
+
+
+def _written(value: Any) -> Any:
+    """The text of a kind that JSON carries as text, else what stands inside."""
+    for kind, text in _TEXTS:
+        if isinstance(value, kind):
+            return text(value)
+    return _opened(value)
 
 
 def _opened(value: Any) -> Any:
@@ -190,7 +208,7 @@ def _checked_number(value: float) -> int | float:
 
 
 def _key(key: Any) -> str:
-    if isinstance(key, str):
+    if issubclass(type(key), str):
         return str.__str__(key.value if isinstance(key, Enum) else key)
     raise _Refused(f"the key {shown(key)} is not a string; JSON has only string keys")
 
@@ -236,7 +254,7 @@ def _dumped(value: BaseModel) -> Any:
 
 
 def _not_json(value: Any) -> str:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    kind = _type_name(value)
     match value:
         case set() | frozenset():
             advice = "it has no order; use sorted(...) or a list"
@@ -244,11 +262,15 @@ def _not_json(value: Any) -> str:
             advice = "decode it, or encode it as base64 text"
         case type():
             return f"the class {shown(value)} is not JSON; did you mean an instance of it?"
-        case _ if hasattr(value, "__await__"):
+        case _ if hasattr(type(value), "__await__"):
             advice = "it was not awaited"
         case _:
             advice = "return plain data, a dataclass or a pydantic model"
     return f"{kind} is not JSON; {advice}"
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def _refuse_text(value: object, walk: _Walk, where: str) -> None:

@@ -22,6 +22,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """The value's repr, cut where it gets long."""
-    text = repr(value)
+    """The value's repr, cut where it gets long; one that cannot be had is named by its type."""
+    try:
+        text = repr(value)
+    except Exception as broken:  # noqa: BLE001 - the value is a user's, and may do anything
+        return f"<{type(value).__name__} whose repr() raised {type(broken).__name__}>"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

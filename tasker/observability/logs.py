@@ -6,31 +6,37 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
+from tasker.domain.redaction import BY_RULES, HIDDEN, Redaction
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-HIDDEN = "***"
 LOUD_LIBRARIES = ("celery.app.trace", "celery.worker.strategy")
 """They write two lines per message at INFO; that is the pace of steps, not of events."""
 
 _SECRET_KEY = re.compile(
     r"passw(or)?d|secret|(^|_)token$|credential|authorization|api_?key|private_?key", re.IGNORECASE
 )
-_URL_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]+(?=@)", re.IGNORECASE)
-_LIBPQ_PASSWORD = re.compile(r"(?P<before>\bpassword=)('[^']*'|[^\s&]+)", re.IGNORECASE)
+_DEEPEST = 8
+"""Levels of a logged value that are looked at; what lies deeper is left out."""
 
 
 def configure_logs(
-    level: str, form: Literal["auto", "console", "json"] = "auto", stream: TextIO | None = None
+    level: str,
+    form: Literal["auto", "console", "json"] = "auto",
+    stream: TextIO | None = None,
+    redaction: Redaction = BY_RULES,
 ) -> None:
     """Send every line of at least `level` to `stream` (standard error), as text for people or as JSON.
 
-    `auto` is text when the stream is a terminal. Values under keys such as `password`, and passwords in URLs,
-    are hidden, in tracebacks too; tracebacks show no local variables. Again replaces what was configured.
+    `auto` is text when the stream is a terminal. Values under keys such as `password`, and what `redaction`
+    finds, are hidden, in tracebacks too; tracebacks show no local variables. Again replaces what was
+    configured.
     """
     stream = stream or sys.stderr
     on_terminal = stream.isatty()
@@ -43,7 +49,7 @@ def configure_logs(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
-        hide_secrets,
+        partial(_hide_secrets, redaction),
     ]
     as_text = form == "console" or (form == "auto" and on_terminal)
     structlog.configure(
@@ -74,14 +80,13 @@ def configure_logs(
     logging.captureWarnings(capture=True)
 
 
-def hide_secrets(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    """A structlog processor that hides passwords and what lies under the name of a secret."""
-    return {key: _hidden(key, value) for key, value in line.items()}
-
-
-def without_passwords(text: str) -> str:
-    """The text with every password in a URL, or in a libpq connection string, hidden."""
-    return _LIBPQ_PASSWORD.sub(rf"\g<before>{HIDDEN}", _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", text))
+def _hide_secrets(redaction: Redaction, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """A structlog processor that hides secrets in text, and what lies under the name of one."""
+    return {
+        # what begins with _ is structlog's own
+        key: value if key.startswith("_") else _hidden(redaction, key, value, 0)
+        for key, value in line.items()
+    }
 
 
 def _text(*, colours: bool) -> structlog.dev.ConsoleRenderer:
@@ -90,13 +95,22 @@ def _text(*, colours: bool) -> structlog.dev.ConsoleRenderer:
     )
 
 
-def _hidden(key: Any, value: Any) -> Any:
-    if isinstance(key, str) and not key.startswith("_") and _SECRET_KEY.search(key):
+def _hidden(redaction: Redaction, key: Any, value: Any, depth: int) -> Any:
+    if isinstance(key, str) and _SECRET_KEY.search(key):
         return HIDDEN
     if isinstance(value, str):
-        return without_passwords(value)
+        return redaction.hide(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    try:
+        if isinstance(value, (Mapping, list, tuple)):
+            return "…" if depth == _DEEPEST else _hidden_inside(redaction, value, depth + 1)
+        return redaction.hide(str(value))
+    except Exception as broken:  # noqa: BLE001 - what is logged may be broken in any way, the log may not
+        return f"<{type(value).__name__} that cannot be read: {type(broken).__name__}>"
+
+
+def _hidden_inside(redaction: Redaction, value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
-        return {name: _hidden(name, inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_hidden(None, inner) for inner in value]
-    return value
+        return {str(name): _hidden(redaction, name, inner, depth) for name, inner in value.items()}
+    return [_hidden(redaction, None, inner, depth) for inner in value]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tasker.db import functions
+from tasker.domain.error_data import describe
 from tasker.domain.errors import Rejected
 from tasker.orchestration.patience import until_answered
 
@@ -60,8 +61,9 @@ def _finish_apart(
         kept = finish(engine, outcomes[:half], worker, None)
         return kept + finish(engine, outcomes[half:], worker, keep)
     (outcome,) = outcomes
-    refusal = {"type": "tasker.Rejected", "message": str(error)}
-    if outcome.error == refusal:  # not even this can be stored, so nothing the handler did is at fault
+    refusal = describe(error, engine.settings.error_max_bytes)
+    # not even this can be stored, so nothing the handler did is at fault
+    if outcome.error is not None and outcome.error["type"] == refusal["type"]:
         raise error
     _log.error("step %s of task %s: %s", outcome.step.name, outcome.step.task_id, error)
     return finish(engine, [replace(outcome, result=None, error=refusal, permanent=True)], worker, keep)

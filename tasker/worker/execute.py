@@ -27,6 +27,7 @@ from tasker.domain.outcomes import Outcome, failed
 from tasker.domain.states import SATISFYING
 from tasker.domain.templates import StepDefinition
 from tasker.domain.values import encode
+from tasker.settings import redaction
 from tasker.worker import registry
 from tasker.worker.around import around
 from tasker.worker.binding import Binding, bind
@@ -47,6 +48,7 @@ class Executor:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._database = engine.database
         self._settings = engine.settings
+        self._redaction = redaction(engine.settings)
         self._limits = limits
         self._in_transaction = InTransaction(engine)
         self._bindings: dict[tuple[str, ...], Binding] = {}
@@ -70,9 +72,18 @@ class Executor:
             if running is not None:
                 # what the handler was told hit the end of its limits, and comes no second time
                 self._limits.end(running)
-            if terminate_handler_fired() or isinstance(error, WorkerTerminate):
+            outcome = failed(
+                step,
+                error,
+                begun,
+                time.monotonic(),
+                self._settings.error_max_bytes,
+                redaction=self._redaction,
+            )
+            # asked last: it may also be told while the error is read, which lets nothing out
+            if terminate_handler_fired() or issubclass(type(error), WorkerTerminate):
                 raise
-            return failed(step, error, begun, time.monotonic(), self._settings.error_max_bytes)
+            return outcome
         return Outcome(step, begun, time.monotonic(), result=text)
 
     def _call(self, step: ClaimedStep, task: Mapping[str, Any], connection: Any = None) -> str:

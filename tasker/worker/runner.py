@@ -15,6 +15,7 @@ from tasker.domain.outcomes import failed
 from tasker.faults import point
 from tasker.orchestration.advance import finish
 from tasker.orchestration.patience import until_answered
+from tasker.settings import redaction
 from tasker.worker.batch import Batch
 from tasker.worker.execute import Executor
 from tasker.worker.interrupt import where
@@ -162,7 +163,16 @@ class Runner:
         outcomes = batch.take_finished()
         if not running.cancelled:
             error = running.error().with_traceback(where(running.thread, below=__name__))
-            outcomes.append(failed(step, error, running.begun, now, self._settings.error_max_bytes))
+            outcomes.append(
+                failed(
+                    step,
+                    error,
+                    running.begun,
+                    now,
+                    self._settings.error_max_bytes,
+                    redaction=redaction(self._settings),
+                )
+            )
         self._record(outcomes, None)
         self._release(batch.take_all())
         running.cancelled = True

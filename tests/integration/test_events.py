@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from tasker.db import functions
-from tasker.domain.outcomes import Outcome, describe
+from tasker.domain.error_data import describe
+from tasker.domain.outcomes import Outcome
 from tasker.domain.replies import ClaimedStep
 from tasker.domain.retry import Retry
 from tasker.events.catalogue import EVENT_NAMES, Event

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
@@ -61,6 +61,48 @@ class Text(str):
         return "something else"
 
 
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemError(name)
+
+    __repr__ = __str__ = lambda self: self.nothing
+
+
+class HostileMapping(UserDict[str, object]):
+    def __iter__(self) -> Any:
+        raise OSError("away")
+
+
+class HostileInt(int):
+    def __int__(self) -> int:
+        raise ArithmeticError("not today")
+
+
+@dataclass(unsafe_hash=True)
+class HostileData:
+    there: int
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "there":
+            raise LookupError("gone")
+        return super().__getattribute__(name)
+
+
+class HostileZone(tzinfo):
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        raise RuntimeError(f"no zone at this {type(at).__name__}")
+
+
+class Alike(str):
+    """Text that is equal to no other."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 def encoded(value: object, limit_bytes: int = 1 << 20, max_depth: int = 64) -> str:
     return encode(value, limit_bytes=limit_bytes, max_depth=max_depth, where="context")
 
@@ -81,9 +123,35 @@ plain_json = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(characters), inner, max_size=5),
     max_leaves=30,
 )
+HOSTILE: list[Any] = [
+    Hostile(),
+    HostileMapping(),
+    HostileInt(1),
+    HostileData(1),
+    datetime(2026, 1, 2, tzinfo=HostileZone()),
+]
+hostile = st.integers(0, len(HOSTILE) - 1).map(lambda number: HOSTILE[number])  # hypothesis prints numbers
 anything = st.recursive(
-    st.none() | st.floats() | st.text() | st.binary() | st.decimals() | st.datetimes() | st.uuids(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner),
+    st.none()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.decimals()
+    | st.datetimes()
+    | st.uuids()
+    | st.integers(-(10**5000), 10**5000)
+    | st.complex_numbers()
+    | st.timedeltas()
+    | hostile
+    | st.sampled_from([Colour.RED, Size.SMALL, Kind, object(), NotImplemented, range(3)]),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.tuples(inner)
+        | st.builds(UserDict, st.dictionaries(st.text(), inner))
+        | st.builds(Parcel, inner, inner)
+        | st.sets(st.integers(), max_size=2)
+    ),
     max_leaves=10,
 )
 
@@ -165,6 +233,16 @@ def test_a_value_is_written_as(value: object, expected: str) -> None:
         (Order(id=UUID(int=1), tags=[float("nan")]), "context.tags[0]: NaN is not JSON"),
         (Parcel(weight=Decimal("Infinity")), "context.weight: Infinity is not JSON"),
         ((item for item in [1]), "context: generator is not JSON"),
+        ({"a": [Hostile()]}, "context.a[0]: tests.unit.test_values.Hostile could not be read: SystemError("),
+        ({Hostile(): 1}, "context: the key <Hostile whose repr() raised SystemError> is not a string"),
+        ({"a": HostileMapping(x=1)}, "HostileMapping could not be read: OSError('away')"),
+        ({"a": HostileInt(1)}, "HostileInt could not be read: ArithmeticError("),
+        ({"a": HostileData(1)}, "HostileData could not be read: LookupError('gone')"),
+        (
+            [datetime(2026, 1, 2, tzinfo=HostileZone())],
+            "context[0]: datetime.datetime could not be read: Run",
+        ),
+        ({"a": {Alike("b"): 1, Alike("b"): 2}}, "context.a: two of its keys are written alike"),
     ],
 )
 def test_what_json_cannot_carry_is_refused_with_its_path(value: object, message: str) -> None:
@@ -182,6 +260,21 @@ def test_a_small_structure_that_would_print_as_terabytes_is_refused_quickly() ->
     for _ in range(60):
         shared = [shared] * 10
     assert "larger than the limit of 1048576 bytes" in refusal({"a": shared})
+
+
+def test_a_million_keys_and_keys_that_are_long_are_refused_by_their_size() -> None:
+    assert "larger than the limit" in refusal(dict.fromkeys(map(str, range(10**6))))
+    long = "k" * 1000
+    assert "larger than the limit" in refusal([{long: None} for _ in range(100_000)])
+
+
+def test_digits_that_this_process_does_not_print_are_refused() -> None:
+    digits = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        assert "Exceeds the limit (640 digits)" in refusal({"a": 10**700})
+    finally:
+        sys.set_int_max_str_digits(digits)
 
 
 def test_depth_counts_nested_containers() -> None:
