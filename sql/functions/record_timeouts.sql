@@ -6,10 +6,14 @@ returns tasker.step_move[]
 language plpgsql
 volatile
 as $$
+declare
+    -- of the exception, by which a policy may forbid a retry; domain/errors.py
+    v_classes constant text[] := array[
+        'tasker.domain.errors.StepTimeout', 'tasker.domain.errors.TaskerError', 'Exception', 'BaseException'];
 begin
     return tasker.record_failures((
         select coalesce(jsonb_agg(jsonb_build_object(
-            'kind', 'failure', 'step_id', s.id, 'attempt', s.attempt, 'claim_id', s.claim_id,
+            'kind', 'failure', 'permanent', ts.retry -> 'never_for' ?| v_classes, 'step_id', s.id, 'attempt', s.attempt, 'claim_id', s.claim_id,
             'started_ms_ago', 1000 * extract(epoch from p_now - a.claimed_at),
             'error', jsonb_build_object(
                 'type', 'tasker.StepTimeout',
@@ -18,7 +22,7 @@ begin
                 'traceback', ''))), '[]')
         from tasker.steps s
         cross join lateral (
-            select timeout_ms
+            select timeout_ms, retry
             from tasker.template_steps
             where template_id = s.template_id and ordinal = s.ordinal
             offset 0

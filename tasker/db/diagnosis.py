@@ -120,6 +120,13 @@ def seconds_since_coordinator(connection: Connection) -> float | None:
     return row.seconds
 
 
+def overdue_attempts(connection: Connection, seconds: float) -> int:
+    """How many attempts have run so much longer than their steps may, under workers that look alive."""
+    query = "select count(*) from tasker.overdue_attempts(make_interval(secs => %s))"
+    ((count,),) = connection.execute(query, [seconds]).fetchall()
+    return int(count)
+
+
 def abandoned_attempts(connection: Connection) -> AbandonedAttempts:
     """What workers still hold that were stopped, or whose main was; the coordinator takes it back."""
     (row,) = fetch(

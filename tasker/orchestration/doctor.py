@@ -54,6 +54,7 @@ def checks(connection: Connection, *, hours: float | None = HOURS_CHECKED) -> li
         *_coordinator(health),
         *_due(health),
         *_stopped_workers(connection),
+        *_overdue(connection),
         *_unserved(connection),
         *_clock(connection),
         *_indexes(connection),
@@ -97,6 +98,20 @@ def _stopped_workers(connection: Connection) -> Iterator[Finding]:
         )
     else:
         yield Finding("stopped_workers", ok=True, text="no stopped worker holds steps")
+
+
+def _overdue(connection: Connection) -> Iterator[Finding]:
+    count = diagnosis.overdue_attempts(connection, LATE_SECONDS)
+    if count:
+        yield Finding(
+            "timeouts",
+            ok=False,
+            text=f"{_steps(count)} in progress for {duration(LATE_SECONDS)} longer than allowed",
+            remedy="their workers look alive and do not end them: `tasker task why` says where they run; "
+            "start those workers anew",
+        )
+    else:
+        yield Finding("timeouts", ok=True, text="no handler runs longer than it may")
 
 
 def _unserved(connection: Connection) -> Iterator[Finding]:

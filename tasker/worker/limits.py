@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasker.settings import Settings
 
 TICK_SECONDS = 0.1
+LAST_WORDS_SECONDS = 10.0
 LOOP_PATIENCE_SECONDS = 0.5
 """How long an event loop may take to see that its task is cancelled; after that its thread is interrupted."""
 
@@ -115,7 +116,7 @@ class Limits:
             running.cancelled = True
             if running.told_at is None:
                 running.kind = StepCancelled
-                running.soft_at = time.monotonic() + self._cancel_grace
+                running.soft_at = min(running.soft_at, time.monotonic() + self._cancel_grace)
                 running.hard_at = running.soft_at + self._grace
 
     def give_up(self, running: Running) -> bool:
@@ -130,7 +131,8 @@ class Limits:
         """Tell the handlers whose time is over. The thread's part, without its waiting."""
         for running in list(self._running.values()):
             if now >= running.hard_at and self._alarm is not None:
-                self._alarm.clear()  # this process can end itself, and in better order
+                # this process can end itself, and in better order: unless it comes to a stop on the way
+                self._alarm.cover(now + LAST_WORDS_SECONDS, now)
             if now >= running.soft_at:
                 self._tell(running, now)
 

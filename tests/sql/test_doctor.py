@@ -47,6 +47,7 @@ def test_every_check_says_that_it_found_nothing(system: Protocol) -> None:
         "coordinator",
         "due",
         "stopped_workers",
+        "timeouts",
         "queues",
         "handlers",
         "clock",
@@ -191,3 +192,11 @@ def test_a_history_too_long_to_be_checked_is_no_fault(
     finding = next(finding for finding in checks(system.connection) if finding.name == "invariants")
     assert finding.ok
     assert finding.text.startswith("not looked at: tasks not finished, or in the last 1 h are too many for")
+
+
+def test_a_handler_that_nobody_ends_is_named_with_what_to_do(system: Protocol) -> None:
+    system.claim(*enqueued(system))
+    system.pass_time(300 + 31)
+    system.connection.execute("update tasker.coordinator_loops set ran_at = tasker.clock()")
+    found = {finding.name: finding for finding in wrong(system)}
+    assert found["timeouts"].text == "1 step in progress for 30 s longer than allowed"

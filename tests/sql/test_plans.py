@@ -94,6 +94,9 @@ class Course:
         self.measure("due", "due_steps", 1000, TOLD)
         self.measure("dispatch", "dispatch_steps", 1000, TOLD)
         self.measure("recover", "recover_steps", 3, 1000, TOLD)
+        self.measure("expire tasks", "expire_tasks", 100, TOLD)
+        self.measure("expire steps", "expire_steps", 1000, TOLD)
+        self.measure("overdue", "overdue_attempts", timedelta(seconds=10))
         self.measure("republish", "republish_steps", timedelta(seconds=5), 1000, 64, 5)
         return self.cost
 
@@ -197,7 +200,7 @@ def add_backlog(session: Protocol) -> None:
     """Thousands of steps are published, run elsewhere, or wait for a retry."""
     worker = session.register_worker()
     for number in range(120):
-        reply = session.submit_all([request("chain") for _ in range(64)])
+        reply = session.submit_all([request("chain", deadline_ms=3_600_000) for _ in range(64)])
         if number % 3 > 0:
             won = session.claim(*published(reply), worker=worker)
         if number % 3 > 1:
@@ -209,8 +212,8 @@ def too_dear(found: Pages, empty: Pages) -> dict[str, tuple[float, float]]:
     limits = {}
     for call in found:
         name, rows = call.split(" of ")
-        # recover reads all attempts that run now
-        grown = RUNNING if name == "recover" else GROWTH * empty[call] + FEW / int(rows)
+        # these read all attempts that run now
+        grown = RUNNING if name in {"recover", "overdue"} else GROWTH * empty[call] + FEW / int(rows)
         limits[call] = min(grown, BATCH * found[f"{name} of 1"])
     return {call: (cost, limits[call]) for call, cost in found.items() if cost > limits[call]}
 

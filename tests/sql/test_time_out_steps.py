@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tasker.domain.errors import StepTimeout, TaskerError
 from tasker.domain.retry import Retry
 from tests.sql.actions import cancel
 from tests.sql.beside import Beside
@@ -42,6 +43,16 @@ def test_the_last_attempt_settles_the_task(protocol: Protocol) -> None:
         ("a", "error", "tasker.StepTimeout"),
         (None, "error", None),
     ]
+
+
+@pytest.mark.parametrize("never", [StepTimeout, TaskerError, Exception])
+def test_a_policy_may_forbid_the_retry(protocol: Protocol, never: type[Exception]) -> None:
+    protocol.register("a", retry=Retry(max_attempts=3, never_for=(never,)))
+    task = protocol.submit()
+    a = protocol.steps(task)["a"]
+    protocol.claim(a)
+    time_out(protocol, {a: 1})
+    assert protocol.counters(task) == ("error", 1, 0, 1)
 
 
 def test_of_a_shared_claim_no_step_is_charged_and_all_travel_alone(protocol: Protocol) -> None:

@@ -194,6 +194,39 @@ def test_a_handler_whose_attempt_was_ended_reads_so_and_is_told_after_the_grace(
 
 
 @pytest.mark.usefixtures("before")
+def test_a_handler_whose_attempt_was_ended_is_told_no_later_than_its_time_is_over() -> None:
+    patient = Limits(Settings(timeout_grace_seconds=1, cancel_grace_seconds=LONG_SECONDS), may_die=False)
+
+    def cancelled(running: Running) -> None:
+        before = running.soft_at, running.hard_at
+        patient.cancel(running)
+        assert (running.soft_at, running.hard_at) == before
+        hang(running)
+
+    assert isinstance(call(patient, step(), cancelled), StepCancelled)
+
+
+@pytest.mark.usefixtures("before")
+def test_a_process_that_ends_itself_moves_the_alarm_on_while_it_can() -> None:
+    limits = Limits(Settings(timeout_grace_seconds=0), may_die=True)
+
+    def overdue(running: Running) -> tuple[float, float]:
+        stood = signal.getitimer(signal.ITIMER_REAL)[0]
+        try:
+            limits.look(running.hard_at + 1)
+            hang(running)
+        except StepTimeout:
+            return stood, signal.getitimer(signal.ITIMER_REAL)[0]
+        raise AssertionError
+
+    stood, stands = call(limits, step(1), overdue)  # type: ignore[misc]
+    assert 1.3 < stood <= 1.9
+    assert 9 < stands <= 10.9, "from the time of the look"
+    limits.rest()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.usefixtures("before")
 def test_a_handler_is_given_up_once_and_only_while_it_runs(limits: Limits) -> None:
     given_up = []
 
