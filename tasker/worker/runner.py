@@ -23,7 +23,7 @@ from tasker.worker.limits import Limits
 from tasker.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from tasker.domain.outcomes import Outcome
@@ -159,33 +159,35 @@ class Runner:
 
     def _end(self, batch: Batch, running: Running) -> None:
         """A handler did not end when it was told: its attempt does, and this process if that stops it."""
-        step, now = running.step, time.monotonic()
-        outcomes = batch.take_finished()
-        if not running.cancelled:
-            error = running.error().with_traceback(where(running.thread, below=__name__))
-            outcomes.append(
-                failed(
-                    step,
-                    error,
-                    running.begun,
-                    now,
-                    self._settings.error_max_bytes,
-                    redaction=redaction(self._settings),
-                )
-            )
-        self._record(outcomes, None)
-        self._release(batch.take_all())
-        running.cancelled = True
+        step = running.step
         _log.error(
             "step %s of task %s has run for %.1f s and does not end; %s",
             step.name,
             step.task_id,
-            now - running.begun,
+            time.monotonic() - running.begun,
             "this process does" if self._may_die else "it goes on, and what it brings will be refused",
         )
-        if self._may_die and running.armed:
-            self._engine.publisher.flush(FLUSH_SECONDS)
-            os._exit(os.EX_SOFTWARE)
+        try:
+            self._record([*batch.take_finished(), *self._given_up(running)], None)
+            self._release(batch.take_all())
+        finally:  # whatever could not be recorded is for the main process to find
+            running.cancelled = True
+            if self._may_die and running.armed:
+                self._engine.publisher.flush(FLUSH_SECONDS)
+                os._exit(os.EX_SOFTWARE)
+
+    def _given_up(self, running: Running) -> Iterator[Outcome]:
+        """The failure of a handler that does not end, unless somebody has ended its attempt already."""
+        if not running.cancelled:
+            error = running.error().with_traceback(where(running.thread, below=__name__))
+            yield failed(
+                running.step,
+                error,
+                running.begun,
+                time.monotonic(),
+                self._settings.error_max_bytes,
+                redaction=redaction(self._settings),
+            )
 
     def _ask(self, batches: Sequence[Batch], now: float) -> None:
         """Whether somebody has ended the attempts of handlers that run for long."""

@@ -162,3 +162,27 @@ def test_a_handler_learns_that_its_attempt_was_ended_and_one_that_goes_on_is_end
         after = system.tasker.submit_many([("endless/alive", None)] * 6)
         assert [system.settled(task) for task in after] == ["complete"] * 6
         assert worker.process.poll() is None
+
+
+@pytest.mark.slow
+def test_what_a_worker_cannot_end_the_coordinator_does_and_celerys_own_limits_hold(
+    databases: Databases, template_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    with (
+        databases.make(template_database) as database_url,
+        System(database_url, redis_url, tmp_path, SHORT) as system,
+        system.worker(f"{APPS}.alarmed", "--concurrency", "2") as worker,
+    ):
+        system.ready(worker)
+        hard = LIMIT_SECONDS + graces(SHORT)
+        watched = SHORT["silence_seconds"][0] + 3 * SHORT["recovery_seconds"][0]
+        task = system.submit("endless/holds")
+        assert_timed_out(system, task, hard + watched / 2, hard + watched + SPARE_SECONDS)
+        assert "ran far beyond their time and are ended" in worker.log.read_text()
+
+        # in the process that is left, which has raised StepTimeout before
+        assert_timed_out(system, system.submit("endless/sleeps"), LIMIT_SECONDS, LIMIT_SECONDS + 1.5)
+        system.tasker.celery.send_task(f"{APPS}.alarmed.limited", ("told",))
+        eventually((tmp_path / "told").exists, "SoftTimeLimitExceeded in a task of Celery's")
+        assert system.settled(system.submit("endless/alive")) == "complete"
+        assert system.violations() == []
