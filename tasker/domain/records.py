@@ -272,6 +272,13 @@ class QueueRecord:
     workers: int
     heard_at: datetime | None
 
+    @property
+    def hold(self) -> Hold | None:
+        """Who has paused it."""
+        if self.paused_at is None:
+            return None
+        return Hold(self.paused_at, self.paused_by, self.paused_because)
+
 
 @dataclass(frozen=True, slots=True)
 class QueueHealth:

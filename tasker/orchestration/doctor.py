@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasker.db import diagnosis
+from tasker.db import diagnosis, holds
 from tasker.db.scripts import Scripts
 from tasker.domain.durations import duration
-from tasker.orchestration.explain import SILENT_COORDINATOR_SECONDS
+from tasker.orchestration.explain import SILENT_COORDINATOR_SECONDS, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,7 @@ def checks(connection: Connection, *, hours: float | None = HOURS_CHECKED) -> li
         *_stopped_workers(connection),
         *_overdue(connection),
         *_unserved(connection),
+        *_paused(connection),
         *_clock(connection),
         *_indexes(connection),
         *_server(connection),
@@ -144,6 +145,21 @@ def _unserved(connection: Connection) -> Iterator[Finding]:
         )
     if not lacking:
         yield Finding("handlers", ok=True, text="live workers have every handler that steps wait for")
+
+
+def _paused(connection: Connection) -> Iterator[Finding]:
+    now = diagnosis.clock(connection)
+    paused = [queue for queue in holds.list_queues(connection) if queue.hold]
+    for queue in paused:
+        yield Finding(
+            "holds",
+            ok=True,
+            text=f"queue `{queue.name}` was paused {held(queue.hold, now)}; "
+            f"{_steps(queue.held + queue.published)} waiting",
+            remedy=f"`tasker queue resume {queue.name}` lets it go on",
+        )
+    if not paused:
+        yield Finding("holds", ok=True, text="no queue is paused")
 
 
 def _clock(connection: Connection) -> Iterator[Finding]:

@@ -126,7 +126,7 @@ def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
         since=duration((row.at - row.since).total_seconds()),
         again=f", its message sent again {_times(row.republished)}" if row.republished else "",
         parents=_parents(row),
-        held=_held(paused.get(row.queue), row.at),
+        held=held(paused.get(row.queue), row.at),
     )
     return sentence + _letter(row)
 
@@ -154,7 +154,8 @@ def _due(due: datetime | None, at: datetime) -> str:
     return f"due in {duration(seconds)}" if seconds > 0 else f"due {duration(-seconds)} ago"
 
 
-def _held(hold: Hold | None, at: datetime) -> str:
+def held(hold: Hold | None, at: datetime) -> str:
+    """Since when as of `at`, by whom and why; nothing for nobody."""
     if hold is None:
         return ""
     by = f" by {hold.by}" if hold.by else ""
@@ -189,7 +190,7 @@ def _paused_task(connection: Connection, unfinished: Sequence[Readiness]) -> Ite
         hold = holds.task_hold(connection, row.task_id)
         if hold is not None:
             text = (
-                f"the task was paused {_held(hold, row.at)}; `tasker task resume {row.task_id}` lets it go on"
+                f"the task was paused {held(hold, row.at)}; `tasker task resume {row.task_id}` lets it go on"
             )
             yield Reason(None, None, ("task_paused",), text)
 

@@ -7,8 +7,8 @@ import pytest
 from tasker.db.scripts import Scripts
 from tasker.orchestration import doctor
 from tasker.orchestration.doctor import Finding, checks
-from tests.sql.actions import stop
-from tests.sql.protocol import Connection, Protocol
+from tests.sql.actions import OPERATOR, REASON, pause_queues, stop
+from tests.sql.protocol import QUEUE, Connection, Protocol
 
 
 @pytest.fixture
@@ -50,10 +50,21 @@ def test_every_check_says_that_it_found_nothing(system: Protocol) -> None:
         "timeouts",
         "queues",
         "handlers",
+        "holds",
         "clock",
         "indexes",
         "postgresql",
         "invariants",
+    ]
+
+
+def test_a_paused_queue_is_no_defect_but_is_not_forgotten(system: Protocol) -> None:
+    pause_queues(system, QUEUE)
+    system.pass_time(90)
+    advice = [finding for finding in checks(system.connection) if finding.name == "holds"]
+    text = f"queue `celery` was paused 1 min 30 s ago by {OPERATOR} ({REASON}); 1 step waiting"
+    assert advice == [
+        Finding("holds", ok=True, text=text, remedy="`tasker queue resume celery` lets it go on")
     ]
 
 
