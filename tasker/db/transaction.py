@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tasker.db import functions
-from tasker.db.connect import WATCHED_CONNECTION, parameters_of
+from tasker.db.connect import REPLY_GRACE_SECONDS, WATCHED_CONNECTION, LimitedConnection, parameters_of
 from tasker.domain.errors import TemplateError, TransactionEnded, Unreachable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CommitUnknown(Unreachable):
     """The answer to a commit was lost; release_steps under the step's claim tells whether it took place."""
 
 
-class HandlersConnection(psycopg.Connection[Any]):
+class HandlersConnection(LimitedConnection):
     """A connection whose transaction is not its user's to end; savepoints are."""
 
     guarded = False
@@ -66,22 +66,26 @@ class HandlersConnection(psycopg.Connection[Any]):
 class StepTransaction:
     """One attempt's transaction. `connection` is what the handler gets."""
 
-    def __init__(self, connection: Any, own: HandlersConnection) -> None:
+    def __init__(self, connection: Any, own: HandlersConnection, reply_seconds: float) -> None:
         self.connection = connection
         self._own = own
+        self._reply_seconds = own.reply_seconds = reply_seconds
         own.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         ((self._id,),) = own.execute("select pg_current_xact_id()::text").fetchall()
         own.guarded = True
+        own.reply_seconds = None  # how long the handler's statements take is for the limits of its step
 
     def finish(self, outcome: str, *, moves: bool) -> Finished:
         """Record the completion (JSON) as the last statement, and commit.
 
         Raises AttemptEnded, TransactionEnded, and what the commit itself finds wrong, as a deferred
-        constraint: nothing is written then. Raises CommitUnknown when the connection is lost on the way.
+        constraint: nothing is written then. Raises CommitUnknown when the connection is lost on the way, or
+        says nothing for too long.
         """
         if isinstance(self.connection, Session):
             self.connection.flush()
         self._own.guarded = False
+        self._own.reply_seconds = self._reply_seconds
         try:
             reply = functions.finish_transaction(self._own, outcome, self._id, moves=moves)
             self._own.commit()
@@ -95,8 +99,9 @@ class StepTransaction:
 class Transactions:
     """Opens the transactions of this process's steps, each READ COMMITTED on a connection of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, statement_timeout_seconds: float) -> None:
         self._url = url
+        self._reply_seconds = statement_timeout_seconds + REPLY_GRACE_SECONDS
 
     @contextmanager
     def open(self, kind: type) -> Iterator[StepTransaction]:
@@ -114,7 +119,8 @@ class Transactions:
         except psycopg.OperationalError as error:
             raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}") from error
         try:
-            yield StepTransaction(kind(given) if issubclass(kind, Session) else given, own)
+            connection = kind(given) if issubclass(kind, Session) else given
+            yield StepTransaction(connection, own, self._reply_seconds)
         finally:
             own.guarded = False
             if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement

@@ -28,7 +28,7 @@ class InTransaction:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._transactions = Transactions(engine.database.url)
+        self._transactions = Transactions(engine.database.url, engine.settings.statement_timeout_seconds)
 
     def run(self, step: ClaimedStep, kind: type, handle: Callable[[Any], str], begun: float) -> None:
         """Call `handle` with a connection of this kind, record its result (JSON) in the transaction, commit.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 from tasker import broker
@@ -19,6 +22,7 @@ from tasker.domain.templates import StepDefinition, TemplateDefinition
 from tasker.orchestration.engine import Engine
 from tasker.orchestration.templates import store
 from tasker.settings import Settings
+from tests.faults.proxy import Proxy, postgres_proxy
 
 QUEUE = "shop"
 HANDLER = "work"
@@ -31,6 +35,18 @@ def engine_on(database_url: str, redis_url: str, **settings: Any) -> Iterator[En
     database = Database(database_url, statement_timeout_seconds=given.statement_timeout_seconds)
     yield Engine(database, broker.Publisher(broker.celery_app(given), given), given)
     database.close()
+
+
+@contextmanager
+def wired(database_url: str, redis_url: str, **settings: Any) -> Iterator[tuple[Proxy, Engine]]:
+    """An engine whose wire to the database can be cut."""
+    sockets = parse_qs(urlsplit(database_url).query)["host"][0]
+    with (
+        tempfile.TemporaryDirectory(prefix="tasker-wire-") as folder,
+        postgres_proxy(database_url, sockets, Path(folder)) as (url, proxy),
+        engine_on(url, redis_url, **settings) as engine,
+    ):
+        yield proxy, engine
 
 
 class HandPlayedWorker:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
-
 import pytest
 
 from tasker.db import connect, functions
 from tasker.orchestration.advance import finish
 from tasker.orchestration.engine import Engine
-from tests.faults.proxy import Cut, Proxy, postgres_proxy
-from tests.integration.engine import HandPlayedWorker, complete, engine_on, states, steps, submit
+from tests.faults.proxy import Cut
+from tests.integration.engine import HandPlayedWorker, complete, states, steps, submit, wired
 
 KEEP = {"queue": "shop", "budget_ms": 50, "max": 64}
-
-
-@contextmanager
-def wired(database_url: str, redis_url: str, **settings: Any) -> Iterator[tuple[Proxy, Engine]]:
-    """An engine whose wire to the database can be cut."""
-    sockets = parse_qs(urlsplit(database_url).query)["host"][0]
-    with (
-        tempfile.TemporaryDirectory(prefix="tasker-wire-") as folder,
-        postgres_proxy(database_url, sockets, Path(folder)) as (url, proxy),
-        engine_on(url, redis_url, **settings) as engine,
-    ):
-        yield proxy, engine
 
 
 def moves_made_twice(engine: Engine) -> list[tuple[str, str]]:

@@ -26,7 +26,8 @@ from tasker.orchestration.templates import store
 from tasker.worker import registry
 from tasker.worker.execute import Executor
 from tasker.worker.limits import Limits
-from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on
+from tests.faults.proxy import Cut
+from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on, wired
 
 KILLS = 32
 MANY_KILLS = 200
@@ -39,12 +40,18 @@ def process_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine(database_url: str, redis_url: str) -> Iterator[Engine]:
-    with engine_on(database_url, redis_url) as engine, psycopg.connect(database_url) as connection:
+def effects_url(database_url: str) -> str:
+    """A database with a table for the handlers' effects."""
+    with psycopg.connect(database_url) as connection:
         connection.execute(
             "create table public.effects (step text, n int unique deferrable initially deferred)"
         )
-        connection.commit()
+    return database_url
+
+
+@pytest.fixture
+def engine(effects_url: str, redis_url: str) -> Iterator[Engine]:
+    with engine_on(effects_url, redis_url) as engine:
         yield engine
 
 
@@ -368,3 +375,26 @@ def test_effects_and_completed_steps_agree_under_two_hundred_kills(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_effects_agree_under_kills(engine, MANY_KILLS, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("where", "effects", "state"),
+    [(Cut.BEFORE, 0, "enqueued"), (Cut.AFTER, 1, "complete"), (Cut.SILENCE, 1, "complete")],
+    ids=["before", "after", "silence"],
+)
+def test_a_commit_without_an_answer_is_asked_about(  # noqa: PLR0917 - fixtures
+    effects_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    where: Cut,
+    effects: int,
+    state: str,
+) -> None:
+    monkeypatch.setattr("tasker.db.transaction.REPLY_GRACE_SECONDS", 0.1)
+    with wired(effects_url, redis_url, statement_timeout_seconds=1) as (proxy, engine):
+        run = Run(engine, by_psycopg)
+        task = run.submit()
+        cut = proxy.plan("COMMIT", where, nth=2)  # the first is in BEGIN … READ COMMITTED
+        assert run.run(task) == {}
+        assert cut.happened.is_set()
+        assert (len(run.effects()), run.state(task)) == (effects, state)
