@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import decimal
 import os
+import re
 import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ LEDGER = Path(os.environ["TASKER_TEST_FOLDER"], "ledger")
 MEGABYTE = 1 << 20
 
 template = TaskTemplate("misbehaving/step", version="1.0.0")
+limited = TaskTemplate("misbehaving/limited", version="1.0.0")
 
 
 class Unsayable(Exception):
@@ -83,8 +86,31 @@ def deep() -> Any:
     return found
 
 
+def swallow() -> Any:
+    """Hang, whatever is raised here to end it."""
+    while True:
+        with suppress(BaseException):
+            time.sleep(60)
+
+
+def hold_the_interpreter() -> Any:
+    """Years in C code, during which no other thread of the process runs."""
+    return re.fullmatch("(a+)+", "a" * 64 + "b")
+
+
+def gate() -> str:
+    """Wait until somebody opens."""
+    while not (LEDGER.parent / "open").exists():
+        time.sleep(0.01)
+    return "through"
+
+
 HOW: dict[str, Callable[[], Any]] = {
     "return": lambda: "fine",
+    "hang": lambda: time.sleep(600),
+    "swallow": swallow,
+    "hold_the_interpreter": hold_the_interpreter,
+    "gate": gate,
     "segfault": lambda: ctypes.string_at(0),
     "os_exit": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -149,6 +175,11 @@ def misbehave(before: str, step: StepContext) -> Any:
         if step.attempt <= step.context["failures"]:
             raise RetryableError("flaps", retry_after=0.1)
         return step.attempt
+    return HOW[step.context["how"]]()
+
+
+@limited.step(max_attempts=1, timeout_seconds=1)
+def overrun(step: StepContext) -> Any:
     return HOW[step.context["how"]]()
 
 
