@@ -1,5 +1,6 @@
--- Refuses a set of submit requests that names a template without an active version (TK003), or one whose
--- stored definition is not the one the caller holds (TK005). Reads only.
+-- Refuses a set of submit requests of which one would make a task of a template without an active version
+-- (TK003), or of one whose stored definition is not the one the caller holds (TK005). A request that names a
+-- task that exists, by its id or idempotency key, makes none. Reads only.
 create or replace function tasker.check_requests(p_requests jsonb)
 returns void
 language plpgsql
@@ -26,6 +27,36 @@ begin
     where t.digest is null or t.digest <> asked.digest
     limit 1;
 
+    if not found then
+        return;
+    end if;
+    -- rarely so far: one by one, those that have been answered before left out
+    select asked.*, t.digest as stored
+    into v_wrong
+    from (
+        select r ->> 'namespace' as namespace, r ->> 'name' as name, r ->> 'version' as version,
+            r ->> 'digest' as digest, (r ->> 'id')::uuid as id, r ->> 'idempotency_key' as key
+        from jsonb_array_elements(p_requests) r
+    ) asked
+    left join lateral (
+        select digest
+        from tasker.templates
+        where namespace = asked.namespace and name = asked.name and retired_at is null
+          and (asked.version is null or version = asked.version)
+        order by version_key desc
+        limit 1
+    ) t on true
+    left join lateral (
+        select 1 as found from tasker.tasks where id = asked.id offset 0
+    ) same on true
+    left join lateral (
+        select 1 as found
+        from tasker.tasks
+        where namespace = asked.namespace and name = asked.name and idempotency_key = asked.key
+        offset 0
+    ) keyed on true
+    where (t.digest is null or t.digest <> asked.digest) and same.found is null and keyed.found is null
+    limit 1;
     if not found then
         return;
     end if;

@@ -296,6 +296,20 @@ def test_the_same_key_and_digest_is_answered_with_the_task_that_exists(protocol:
     assert task_count(protocol) == 1
 
 
+def test_a_key_or_id_is_answered_after_its_template_was_retired_and_nothing_else_is(
+    protocol: Protocol,
+) -> None:
+    protocol.register("a")
+    first = request(idempotency_key="key")
+    protocol.submit_all([first])
+    protocol.connection.execute("update tasker.templates set retired_at = now()")
+    again = request(idempotency_key="key")
+    assert tasks_of(protocol.submit_all([again, first])) == [(first["id"], False), (first["id"], False)]
+    with protocol.refused("TK003"):
+        protocol.submit_all([again, request()])
+    assert task_count(protocol) == 1
+
+
 def test_the_same_key_with_another_digest_refuses_the_whole_set(protocol: Protocol) -> None:
     protocol.register("a")
     protocol.submit(idempotency_key="key")
