@@ -42,6 +42,13 @@ def _call(connection: Connection, query: str, *arguments: Any) -> Any:
         if translated is None:
             raise
         raise translated from None
+    except UnicodeEncodeError as error:
+        raise not_unicode(error) from None
+
+
+def not_unicode(error: UnicodeEncodeError) -> errors.Rejected:
+    """What stands for an argument that psycopg could not even send."""
+    return errors.Rejected(f"an argument is not Unicode text: {error.object[:60]!r}")
 
 
 def translate(error: psycopg.Error) -> errors.TaskerError | None:

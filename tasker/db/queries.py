@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import kwargs_row
 
-from tasker.db.functions import translate
+from tasker.db.functions import not_unicode, translate
 from tasker.domain.errors import StepNotFound, TaskerError, TaskNotFound, TemplateNotFound
 from tasker.domain.records import (
     AttemptRecord,
@@ -277,6 +277,8 @@ def fetch(
         if translated is None:
             raise
         raise translated from error
+    except UnicodeEncodeError as error:
+        raise not_unicode(error) from None
 
 
 class _Result(NamedTuple):

@@ -25,7 +25,7 @@ MAX_SECONDS = 366 * 86_400
 
 _BASE_SECONDS = 1.0
 _MAX_SECONDS = 300.0
-_CLASS_PATH = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+_CLASS_PATH = re.compile(r"(?!.{500})[\w<>]+(\.[\w<>]+)*")
 _DOUBLINGS = 64
 """Past this many doublings even 1 ms is longer than MAX_SECONDS; keeps the power finite."""
 

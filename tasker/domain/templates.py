@@ -14,7 +14,7 @@ from tasker.domain import graph
 from tasker.domain.errors import TemplateError, ValueRefused
 from tasker.domain.retry import Retry
 from tasker.domain.schemas import schema_problems
-from tasker.domain.values import encode
+from tasker.domain.values import checked_text, encode
 from tasker.domain.version import NAME, NAME_RULE, is_version
 from tasker.domain.wording import did_you_mean, shown
 
@@ -32,6 +32,8 @@ RESERVED_STEP_NAMES = frozenset({"connection", "context", "results", "step"})
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 _CONFIG_BYTES = 65_536
+_SCHEMA_BYTES = 262_144
+_LONGEST_DESCRIPTION = 10_000
 _DEPTH = 64
 _SUGGESTIONS = 20
 """Looking for the nearest name is slow; past so many wrong ones it helps nobody."""
@@ -233,15 +235,16 @@ def _head_problems(definition: Any) -> Iterator[Problem]:
             yield Problem((part,), f"{shown(value)} {NAME_RULE}")
     if not is_version(definition.version):
         yield Problem(("version",), f"{shown(definition.version)} is not a version such as 1.0.0")
-    if not isinstance(definition.description, str):
-        yield Problem(("description",), f"must be text, not {shown(definition.description)}")
+    for message in _description_problems(definition.description):
+        yield Problem(("description",), message)
     seconds = definition.deadline_seconds
     if seconds is not None and not is_limit(seconds, MAX_DEADLINE_SECONDS):
         yield Problem(
             ("deadline_seconds",), f"must be above 0 and at most {MAX_DEADLINE_SECONDS}, not {shown(seconds)}"
         )
     if definition.context_schema is not None:
-        for message in schema_problems(definition.context_schema):
+        unstorable = list(_json_problems(definition.context_schema, "context_schema", _SCHEMA_BYTES))
+        for message in unstorable or schema_problems(definition.context_schema):
             yield Problem(("context_schema",), message)
 
 
@@ -262,8 +265,7 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
             "priority",
             f"must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {shown(priority)}",
         )
-    if not isinstance(step.description, str):
-        yield "description", f"must be text, not {shown(step.description)}"
+    yield from (("description", message) for message in _description_problems(step.description))
     within = step.start_within_seconds
     if within is not None and not is_limit(within, MAX_TIMEOUT_SECONDS):
         yield (
@@ -272,17 +274,28 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
         )
     if not isinstance(step.transactional, bool):
         yield "transactional", f"must be true or false, not {shown(step.transactional)}"
-    yield from _config_problems(step.config)
+    yield from (("config", message) for message in _config_problems(step.config))
 
 
-def _config_problems(config: Any) -> Iterator[tuple[str, str]]:
+def _config_problems(config: Any) -> Iterator[str]:
     if not isinstance(config, dict):
-        yield "config", f"must be a JSON object, not {shown(config)}"
+        yield f"must be a JSON object, not {shown(config)}"
         return
+    yield from _json_problems(config, "config", _CONFIG_BYTES)
+
+
+def _json_problems(value: Any, where: str, limit_bytes: int) -> Iterator[str]:
     try:
-        encode(config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
+        encode(value, limit_bytes=limit_bytes, max_depth=_DEPTH, where=where)
     except ValueRefused as exc:
-        yield "config", str(exc).removeprefix("config: ")
+        yield str(exc).removeprefix(f"{where}: ")
+
+
+def _description_problems(description: Any) -> Iterator[str]:
+    try:
+        checked_text(description, "description", _LONGEST_DESCRIPTION)
+    except ValueRefused as exc:
+        yield str(exc).removeprefix("description: ")
 
 
 def _edge_problems(definition: Any) -> Iterator[Problem]:

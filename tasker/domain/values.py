@@ -62,6 +62,21 @@ def encode(value: object, *, limit_bytes: int, max_depth: int, where: str) -> st
     return text
 
 
+def checked_text(value: object, where: str, longest: int) -> str:
+    """The text as a plain str. `where` begins the message.
+
+    Raises ValueRefused for what is no text, longer than `longest` characters, or cannot be stored.
+    """
+    if not issubclass(type(value), str):
+        raise ValueRefused(f"{where}: must be text, not {shown(value)}")
+    text = str.__str__(value)
+    if len(text) > longest:
+        raise ValueRefused(f"{where}: {len(text)} characters are over the limit of {longest}")
+    if not text.isascii() or "\0" in text:
+        _look_for_text(text, where)
+    return text
+
+
 def fresh(value: Any) -> Any:
     """A copy of plain JSON whose objects and arrays are nobody else's."""
     if type(value) is dict:

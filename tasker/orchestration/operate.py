@@ -1,4 +1,7 @@
-"""Operator actions: one implementation of each for the client, the CLI and the API."""
+"""Operator actions: one implementation of each for the client, the CLI and the API.
+
+An actor of more than 255 characters, a reason of more than 2 000, and what is no text, raise ValueRefused.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from tasker.db import functions, holds, queries
 from tasker.domain.errors import StateConflict, WaitTimeout
+from tasker.domain.values import checked_text
+from tasker.orchestration.submit import LONGEST_NAME, LONGEST_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +31,7 @@ def cancel_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | 
 
     Raises StateConflict when the task has ended otherwise.
     """
-    reply = engine.run(functions.cancel_tasks, [task], actor, reason)
+    reply = engine.run(functions.cancel_tasks, [task], *_words(actor, reason))
     for refused in reply.refused:
         raise StateConflict(f"task {task} is {refused['state']} and cannot be cancelled any more")
 
@@ -36,7 +41,7 @@ def pause_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | N
 
     Raises StateConflict unless the task is in progress.
     """
-    reply = engine.run(functions.pause_tasks, [task], actor, reason)
+    reply = engine.run(functions.pause_tasks, [task], *_words(actor, reason))
     for refused in reply.refused:
         raise StateConflict(f"task {task} is {refused['state']}, and only a task in progress can be paused")
 
@@ -46,7 +51,7 @@ def resume_task(engine: Engine, task: UUID, *, actor: str | None, reason: str | 
 
     Raises StateConflict for a task that is not in progress and was not resumed before.
     """
-    reply = engine.run(functions.resume_tasks, [task], actor, reason)
+    reply = engine.run(functions.resume_tasks, [task], *_words(actor, reason))
     for refused in reply.refused:
         raise StateConflict(f"task {task} is {refused['state']}, and only a paused task can be resumed")
 
@@ -56,7 +61,7 @@ def pause_queue(engine: Engine, queue: str, *, actor: str | None, reason: str | 
 
     Raises QueueNotFound.
     """
-    engine.database.call(functions.pause_queues, [queue], actor, reason)
+    engine.database.call(functions.pause_queues, [queue], *_words(actor, reason))
     return engine.database.call(holds.get_queue, queue)
 
 
@@ -124,7 +129,7 @@ def _retry(
     engine: Engine, steps: Sequence[int], tasks: Sequence[UUID], actor: str | None, reason: str | None
 ) -> list[int]:
     attempts = engine.database.call(queries.attempts_made, steps)
-    reply = engine.run(functions.retry_steps, steps, tasks, actor, reason)
+    reply = engine.run(functions.retry_steps, steps, tasks, *_words(actor, reason))
     if reply.refused:
         # a call whose reply was lost is repeated, and finds that workers have gone on with what it retried
         retried = engine.database.call(queries.retried_after, attempts)
@@ -138,7 +143,15 @@ def park_steps(engine: Engine, steps: Sequence[int], *, actor: str, reason: str 
 
     Raises StateConflict naming the first that runs or has ended; the others are moved all the same.
     """
-    return _moved(engine.run(functions.park_by_hand, steps, actor, reason), "parked")
+    return _moved(engine.run(functions.park_by_hand, steps, *_words(actor, reason)), "parked")
+
+
+def _words(actor: str | None, reason: str | None) -> tuple[str | None, str | None]:
+    """Who and why, as they can be stored. Raises ValueRefused."""
+    return (
+        None if actor is None else checked_text(actor, "actor", LONGEST_NAME),
+        None if reason is None else checked_text(reason, "reason", LONGEST_REASON),
+    )
 
 
 def _moved(reply: Moved, done: str) -> list[int]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,22 +15,31 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import psycopg
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection as SqlAlchemyConnection
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from tasker.domain.errors import ValueRefused
+from tasker.domain.errors import PermanentError, ValueRefused
+from tasker.domain.fit import fit_to
 from tasker.domain.schemas import context_check
 from tasker.domain.templates import MAX_DEADLINE_SECONDS, is_limit
-from tasker.domain.values import encode
+from tasker.domain.values import checked_text, encode
 from tasker.domain.version import Reference, parse_reference
+from tasker.domain.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tasker.domain.templates import TemplateDefinition
     from tasker.settings import Settings
+
+
+LONGEST_NAME = 255
+LONGEST_REASON = 2_000
+LONGEST_TAG = 100
+MOST_TAGS = 100
+LARGEST_PRIORITY = 1_000_000
+LONGEST_DELAY = timedelta(days=36_525)
 
 
 class Template(Protocol):
@@ -46,14 +56,15 @@ class Template(Protocol):
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """One task to submit. Only `template` is needed.
+    """One task to submit. Only `template` is needed; PostgreSQL is asked only for what can be stored.
 
     template: `"namespace/name"`, `"namespace/name@1.0.0"` or a template object. context: JSON object, or what
     the template's context type takes. idempotency_key: the same key of the same template names the same task.
     priority: higher goes first among steps that wait for a place; a step's own is added. run_after: a time
     with offset, or a delay from now. deadline_seconds: what the task may take from the time it may start,
     instead of what its template says. version: as `@1.0.0` in the name. task_id: made here, so that the same
-    request sent twice is one task. The rest is kept with the task for people to find it by.
+    request sent twice is one task. The rest is kept with the task for people to find it by: up to 100 tags of
+    100 characters, 255 for the key and the names, 2 000 for the reason.
     """
 
     template: str | Template
@@ -80,30 +91,33 @@ def new_task_id() -> UUID:
 
 
 def request_json(request: TaskRequest, settings: Settings) -> str:
-    """The request as SQL takes it. Raises ValueRefused for a context JSON or the template cannot take."""
+    """The request as SQL takes it.
+
+    Raises ValueRefused, naming the field, for what cannot be stored, and what the template cannot take.
+    """
     template = request.template
-    context = _context_text(request, settings)
     reference = _reference(request)
+    context = _context_text(request, settings)
     fields: dict[str, Any] = {
-        "id": str(request.task_id),
+        "id": _uuid(request.task_id, "task_id"),
         "namespace": reference.namespace,
         "name": reference.name,
         "version": reference.version,
         "digest": None if isinstance(template, str) else template.definition.digest,
-        "priority": request.priority,
-        "tags": list(request.tags),
-        "initiator": request.initiator,
-        "source_system": request.source_system,
-        "reason": request.reason,
-        "correlation_id": _text(request.correlation_id),
-        "parent_correlation_id": _text(request.parent_correlation_id),
-        "idempotency_key": request.idempotency_key,
+        "priority": _priority(request.priority),
+        "tags": _tags(request.tags),
+        "initiator": _text(request.initiator, "initiator", LONGEST_NAME),
+        "source_system": _text(request.source_system, "source_system", LONGEST_NAME),
+        "reason": _text(request.reason, "reason", LONGEST_REASON),
+        "correlation_id": _uuid(request.correlation_id, "correlation_id"),
+        "parent_correlation_id": _uuid(request.parent_correlation_id, "parent_correlation_id"),
+        "idempotency_key": _key(request.idempotency_key),
         "request_digest": _digest(reference, context) if request.idempotency_key else "",
         "deadline_ms": _milliseconds(request.deadline_seconds),
         **_run_after(request.run_after),
     }
     given = {key: value for key, value in fields.items() if value is not None}
-    return f'{encode(given, limit_bytes=1 << 16, max_depth=4, where="request")[:-1]},"context":{context}}}'
+    return f'{encode(given, limit_bytes=1 << 18, max_depth=4, where="request")[:-1]},"context":{context}}}'
 
 
 def _reference(request: TaskRequest) -> Reference:
@@ -112,6 +126,8 @@ def _reference(request: TaskRequest) -> Reference:
         if request.version is None:
             return found
         return parse_reference(f"{found.namespace}/{found.name}@{request.version}")
+    if not hasattr(type(request.template), "definition"):
+        raise ValueRefused(f"template: must be a name or a template, not {shown(request.template)}")
     definition = request.template.definition
     if request.version not in {None, definition.version}:
         raise ValueRefused(
@@ -125,10 +141,11 @@ def _context_text(request: TaskRequest, settings: Settings) -> str:
     value = {} if request.context is None else request.context
     template = request.template
     if not isinstance(template, str) and template.context_type is not None:
+        fit = fit_to(template.context_type, "context:", from_json=False)
         try:
-            value = _adapter(template.context_type).validate_python(value)
-        except ValidationError as error:
-            raise ValueRefused(f"context: {error}") from None
+            value = value if fit is None else fit(value)
+        except PermanentError as wrong:
+            raise ValueRefused(str(wrong)) from None
     text = encode(
         value, limit_bytes=settings.context_max_bytes, max_depth=settings.value_max_depth, where="context"
     )
@@ -137,11 +154,6 @@ def _context_text(request: TaskRequest, settings: Settings) -> str:
     if not isinstance(template, str) and template.context_type is None and template.definition.context_schema:
         _schema_check(json.dumps(template.definition.context_schema))(json.loads(text))
     return text
-
-
-@lru_cache(maxsize=256)
-def _adapter(context_type: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(context_type)
 
 
 @lru_cache(maxsize=256)
@@ -155,9 +167,15 @@ def _digest(reference: Reference, context: str) -> str:
 
 
 def _run_after(when: datetime | timedelta | None) -> Mapping[str, Any]:
-    if isinstance(when, timedelta):
+    if when is None:
+        return {}
+    if isinstance(when, timedelta) and abs(when) <= LONGEST_DELAY:
         return {"run_after_ms": round(when.total_seconds() * 1000)}
-    return {} if when is None else {"run_after": when}
+    if isinstance(when, datetime):
+        return {"run_after": when}
+    raise ValueRefused(
+        f"run_after: must be a datetime or a timedelta, {LONGEST_DELAY.days} days at most, not {shown(when)}"
+    )
 
 
 def _milliseconds(deadline_seconds: float | None) -> int | None:
@@ -170,13 +188,42 @@ def _milliseconds(deadline_seconds: float | None) -> int | None:
     return max(1, round(deadline_seconds * 1000))
 
 
-def _text(value: UUID | str | None) -> str | None:
-    if value is None:
-        return None
+def _uuid(value: UUID | str | None, where: str) -> str | None:
+    if value is None or type(value) is UUID:
+        return None if value is None else str(value)
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise ValueRefused(f"correlation id: {value!r} is not a UUID") from None
+        raise ValueRefused(f"{where}: {shown(value)} is not a UUID") from None
+
+
+def _text(value: str | None, where: str, longest: int) -> str | None:
+    return None if value is None else checked_text(value, where, longest)
+
+
+def _key(value: str | None) -> str | None:
+    if value == "":
+        raise ValueRefused("idempotency_key: must not be empty; leave it out for a task that is always new")
+    return _text(value, "idempotency_key", LONGEST_NAME)
+
+
+def _priority(value: int) -> int:
+    if type(value) is not int or abs(value) > LARGEST_PRIORITY:
+        raise ValueRefused(
+            f"priority: must be a whole number, {LARGEST_PRIORITY} at most either way, not {shown(value)}"
+        )
+    return value
+
+
+def _tags(tags: Sequence[str]) -> list[str]:
+    if not tags:
+        return []
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise ValueRefused(f"tags: must be a list of texts, not {shown(tags)}")
+    listed = list(tags)
+    if len(listed) > MOST_TAGS:
+        raise ValueRefused(f"tags: {len(listed)} are over the limit of {MOST_TAGS}")
+    return [checked_text(tag, f"tags[{place}]", LONGEST_TAG) for place, tag in enumerate(listed)]
 
 
 def joined_connection(connection: Any) -> psycopg.Connection[Any]:

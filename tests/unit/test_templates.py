@@ -208,6 +208,26 @@ class TestCheck:
             (template(step("a", priority=True)), "priority: must be a whole number"),
             (template(step("a", config={"at": object()})), "config.at: object is not JSON"),
             (template(step("a", config=[])), "config: must be a JSON object, not []"),
+            (template(step("a"), description="x" * 10_001), "description: 10001 characters are over the"),
+            (template(step("a"), description="a\0b"), "description: a string with a NUL character"),
+            (template(step("a", description="\ud800")), 'step "a", description: a string with half a'),
+            (template(step("a", config={"a": "x\0"})), "config: config.a: a string with a NUL character"),
+            (
+                template(step("a", config={"a": "x" * 70_000})),
+                "config: config.a: this makes the whole larger",
+            ),
+            (
+                template(step("a"), context_schema={"maximum": float("inf")}),
+                "context_schema: context_schema.maximum: Infinity is not JSON",
+            ),
+            (
+                template(step("a"), context_schema={"title": "\0"}),
+                "context_schema: context_schema.title: a string with a NUL character",
+            ),
+            (
+                template(step("a"), context_schema={"$defs": {"x" * 300_000: {}}}),
+                "context_schema: context_schema['$defs']: this makes the whole larger",
+            ),
             (
                 template(step("a"), context_schema={"type": "objekt"}),
                 "context_schema: type: 'objekt' is not valid",
