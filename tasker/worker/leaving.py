@@ -45,10 +45,13 @@ class Leaving:
         if threading.current_thread() is not threading.main_thread():
             return  # a worker embedded in an application that keeps the signals to itself
         self._runs_handlers = runs_handlers
+        self._stand_before_celery()
+
+    def _stand_before_celery(self) -> None:
         for number in SIGNALS:
             celerys = signal.getsignal(number)
-            if callable(celerys):
-                signal.signal(number, partial(self._hear, celerys))
+            if callable(celerys) and not isinstance(celerys, _Before):
+                signal.signal(number, _Before(self._hear, celerys))
 
     def _hear(self, celerys: Callable[..., Any], number: int, frame: Any) -> None:
         if os.getpid() == self._main:
@@ -60,3 +63,9 @@ class Leaving:
                 raise
             # Celery cannot cancel what runs in this thread, and says so in the midst of the handler
             raise WorkerTerminate(EX_FAILURE) from error
+        finally:
+            self._stand_before_celery()  # it has other handlers for the second signal
+
+
+class _Before(partial[None]):
+    """A signal handler that stands before another."""

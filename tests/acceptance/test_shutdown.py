@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from signal import SIGHUP, SIGQUIT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM
 
 import pytest
 
@@ -109,6 +110,7 @@ def test_a_warm_shutdown_lets_end_what_runs_and_gives_back_the_rest_at_once(
         pytest.param(HALTING, PREFORK, [SIGQUIT], marks=pytest.mark.slow),
         pytest.param(HALTING, PREFORK, [SIGTERM, SIGQUIT], marks=pytest.mark.slow),
         pytest.param(HALTING, SOLO, [SIGTERM, SIGQUIT], marks=pytest.mark.slow),
+        pytest.param(HALTING, SOLO, [SIGINT, SIGINT], marks=pytest.mark.slow),
         # threads cannot be interrupted: the worker waits for them until it is told once more
         pytest.param(HALTING, THREADS, [SIGQUIT, SIGQUIT], marks=pytest.mark.slow),
         pytest.param(SOFTLY, PREFORK, [SIGQUIT], marks=pytest.mark.slow),
@@ -123,6 +125,17 @@ def test_a_cold_shutdown_charges_nobody_and_leaves_nothing_behind(
         worker.process.wait(20)
     assert gates(own_system) == {"enqueued": TASKS}
     assert outcomes(own_system)["lost"] == 1
+    assert set(outcomes(own_system)) == {"lost", "released"}
+    assert_left_in_order(own_system)
+    assert_another_goes_on(own_system, tasks)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_process_group_charges_nobody(own_system: System) -> None:
+    with in_the_middle(own_system, HALTING, *PREFORK) as (worker, tasks):
+        os.killpg(worker.pid, SIGTERM)
+        worker.process.wait(20)
+    assert gates(own_system) == {"enqueued": TASKS}
     assert set(outcomes(own_system)) == {"lost", "released"}
     assert_left_in_order(own_system)
     assert_another_goes_on(own_system, tasks)
