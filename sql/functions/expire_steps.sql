@@ -26,6 +26,9 @@ begin
     end if;
     v_late := array(
         select id from tasker.steps where start_by <= v_now order by start_by limit p_limit);
+    if cardinality(v_late) = 0 then
+        return json_build_object('moved', 0, 'at', v_now);
+    end if;
     perform tasker.lock_with_children(v_late, '{}');
     v_late := array(
         -- coalesce: by the index of start_by a plan would read all of them

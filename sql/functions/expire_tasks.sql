@@ -34,6 +34,9 @@ begin
         where deadline_at <= v_now and deadline_at is not null and run_after is null
         order by deadline_at
         limit p_limit);
+    if cardinality(v_past) = 0 then
+        return json_build_object('moved', 0, 'looked_at', 0, 'at', v_now);
+    end if;
     perform 1 from tasker.tasks where id = any (v_past) order by id for no key update;
     v_late := array(
         select id from tasker.tasks
