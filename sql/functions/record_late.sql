@@ -1,6 +1,7 @@
 -- finish_steps for a batch of which not every outcome moved a step: those whose attempt somebody else had
--- ended are kept in step_attempts.late; returns their step ids. An outcome is known from its own attempt,
--- so one that this call or an earlier one recorded is not refused, whatever became of the step since.
+-- ended are kept in step_attempts.late; returns their step ids. An outcome is known from its own attempt, a
+-- failure by its error too, since others end attempts as failures (record_timeouts): so one that this call or
+-- an earlier one recorded is not refused, whatever became of the step since.
 -- Caller holds the locks. Repeats safely: late is written once.
 create or replace function tasker.record_late(p_outcomes jsonb)
 returns bigint[]
@@ -15,14 +16,18 @@ begin
         select coalesce(jsonb_agg(o), '[]')
         from jsonb_array_elements(p_outcomes) o
         left join lateral (
-            select outcome
+            select outcome, error
             from tasker.step_attempts
             where step_id = (o ->> 'step_id')::bigint and attempt = (o ->> 'attempt')::integer
               and claim_id = (o ->> 'claim_id')::uuid
             offset 0
         ) a on true
-        where coalesce(not a.outcome = any (
-            case when o ->> 'kind' = 'complete' then '{complete}' else '{retry,error}' end::text[]), true));
+        where not coalesce(
+            case
+                when o ->> 'kind' = 'complete' then a.outcome = 'complete'
+                else a.outcome in ('retry', 'error')
+                    and a.error is not distinct from nullif(o -> 'error', 'null')
+            end, false));
     v_ids := array(
         select distinct (o ->> 'step_id')::bigint as id from jsonb_array_elements(v_refused) o order by id);
 

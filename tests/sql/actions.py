@@ -36,6 +36,12 @@ def recover(session: Protocol, *, max_losses: int = 3, limit: int = 1000, moves:
     return reply
 
 
+def time_out(session: Protocol, attempts: Mapping[int, int], *, moves: bool = False) -> Reply:
+    """time_out_steps; the attempt numbers by step id."""
+    reply: Reply = session.call("time_out_steps", list(attempts), list(attempts.values()), moves)
+    return reply
+
+
 def republish(
     session: Protocol,
     *,

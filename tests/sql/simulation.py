@@ -262,9 +262,7 @@ class World:
     def recover(self) -> None:
         """A coordinator takes back what dead workers held."""
         lost = [step for step, held in self.running.items() if held.worker in self.dead]
-        claims = Counter(held.attempt.claim_id for held in self.running.values())
-        shared = {step for step in lost if claims[self.running[step].attempt.claim_id] > 1}
-        before = self.rows()
+        shared, before = self.shared(), self.rows()
         reply = actions.recover(self.session, max_losses=MAX_LOSSES)
         assert reply["moved"] == len(lost)
         after = self.rows()
@@ -274,6 +272,28 @@ class World:
             assert (after[step]["state"] == "error") == (losses >= MAX_LOSSES)
         self.fence(lost)
         self.hand_out(reply)
+
+    def time_out(self, steps: Sequence[int]) -> None:
+        """A coordinator ends attempts that are open beyond their time; nothing tells it so but the caller."""
+        shared = self.shared()
+        attempts = {step: self.running[step].attempt for step in steps}
+        numbers = {step: attempt.row["attempt"] for step, attempt in attempts.items()}
+        reply = actions.time_out(self.session, numbers)
+        assert reply["moved"] == len(attempts)
+        after = self.rows()
+        for step, attempt in attempts.items():
+            if step in shared:
+                assert (after[step]["state"] in ("enqueued", "ready"), after[step]["alone"]) == (True, True)
+            else:
+                assert after[step]["state"] == state_after(attempt, "retry")
+        self.fence(steps)
+        assert actions.time_out(self.session, numbers)["moved"] == 0
+        self.hand_out(reply)
+
+    def shared(self) -> set[int]:
+        """The steps under way whose claims have others under way: nobody knows which of them has begun."""
+        claims = Counter(held.attempt.claim_id for held in self.running.values())
+        return {step for step, held in self.running.items() if claims[held.attempt.claim_id] > 1}
 
     def fence(self, steps: Iterable[int]) -> None:
         """Somebody else has ended the attempts of these steps."""

@@ -1,255 +1,295 @@
-"""Random graphs, workers, losses and operators: the database is sound at every point and comes to rest."""
+"""Random graphs, workers, losses and operators: the database is sound at every point and comes to rest.
+
+Hypothesis writes the histories; one that goes wrong is made as short as it goes, and printed as a program.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from random import Random
-from typing import NamedTuple, TypeVar
+import sys
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.sql.protocol import QUEUE, Attempt, Connection, Protocol, keep
+from tests.sql.protocol import QUEUE, Connection, Protocol, Row, keep
 from tests.sql.simulation import SLOW, World
 
-Item = TypeVar("Item")
-
-SHARES = {
-    "deliver": 20,
-    "finish": 20,
-    "pass_time": 6,
-    "release": 2,
-    "stop": 2,
-    "recover": 3,
-    "lose": 2,
-    "republish": 3,
-    "claim_again": 2,
-    "release_late": 1,
-    "finish_late": 2,
-    "finish_again": 2,
-    "pause_queue": 2,
-    "gate": 1,
-    "pause": 2,
-    "resume": 2,
-    "skip": 1,
-    "resolve": 1,
-    "retry": 3,
-    "park": 1,
-    "cancel": 0.2,
-    "submit": 1,
-}
-"""How often each action is taken: tasks get somewhere before they are disturbed."""
+Graph: TypeAlias = list[set[int]]
 
 FORGET = """
     truncate tasker.templates, tasker.template_steps, tasker.template_edges, tasker.tasks, tasker.steps,
         tasker.step_edges, tasker.step_attempts, tasker.transitions, tasker.workers, tasker.queues,
-        tasker.handlers, tasker.coordinator_loops, tasker.dead_letters
+        tasker.handlers, tasker.coordinator_loops, tasker.dead_letters restart identity
 """
+STEPS = 12
+"""Of the largest graph."""
 
-KINDS = {"complete": 6, "retry": 2, "permanent": 1}
-KEEPS = (keep(), keep(), keep(budget_ms=1), keep(queue=SLOW), keep(most=2), None)
+QUEUES = st.sampled_from([QUEUE, SLOW])
+RARELY = st.sampled_from([False, False, False, True])
+WORKERS = st.integers(0, 1)
+KINDS = st.lists(
+    st.sampled_from(["complete", "complete", "complete", "retry", "permanent"]), min_size=3, max_size=3
+)
+OFFERS = st.sampled_from([keep(), keep(budget_ms=1), keep(queue=SLOW), keep(most=2), None])
 
 
-def chance_of(seed: int) -> Random:
-    """Chance that decides the same way every time."""
-    return Random(seed)  # noqa: S311 - no secret is made of it
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """The parents of each step; parents come first."""
+    size, most = draw(st.integers(2, STEPS)), draw(st.integers(1, 4))
+    return [
+        draw(st.sets(st.integers(0, number - 1), max_size=most)) if number else set()
+        for number in range(size)
+    ]
+
+
+def some(of: Callable[[World], Sequence[int]], most: int = 4) -> Any:
+    """A turn's argument: one or a few of what there is."""
+    return st.runner().flatmap(
+        lambda machine: st.lists(st.sampled_from(of(machine.world)), min_size=1, max_size=most, unique=True)
+    )
 
 
 class Turn(NamedTuple):
-    """One action; its seed decides everything about it that is left to chance."""
+    """Something that may happen in a history."""
 
-    action: str
-    seed: int
+    share: float
+    """How often it is chosen, compared to the others: tasks get somewhere before they are disturbed."""
+    when: Callable[[World], Sized]
+    """What there has to be."""
+    arguments: Mapping[str, st.SearchStrategy[Any]]
 
 
-@dataclass(frozen=True)
-class History:
-    """A graph of `size` steps, submitted `copies` times at once, and what happens to the tasks."""
+TURNS: dict[str, Turn] = {}
 
-    seed: int
-    size: int
-    copies: int
-    turns: tuple[Turn, ...]
+Act = TypeVar("Act", bound=Callable[..., None])
 
-    @classmethod
-    def random(cls, seed: int, turns: int) -> History:
-        """The history of this seed."""
-        chance = chance_of(seed)
-        actions = chance.choices(list(SHARES), weights=list(SHARES.values()), k=turns)
-        return cls(
-            seed=seed,
-            size=chance.randint(1, 30),
-            copies=chance.randint(1, 2),
-            turns=tuple(Turn(action, chance.randrange(1_000_000)) for action in actions),
-        )
 
-    def play(self, connection: Connection) -> None:
-        """Let it happen in an empty database; raises what goes wrong."""
+def turn(
+    share: float, when: Callable[[World], Sized] = lambda world: world.tasks, **arguments: Any
+) -> Callable[[Act], Act]:
+    """A method of Histories that is one of the turns."""
+
+    def register(act: Act) -> Act:
+        TURNS[act.__name__] = Turn(share, when, arguments)
+        return act
+
+    return register
+
+
+def turns(machine: Histories) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """The next turn with its arguments. Rules would be chosen evenly, and most left out of a history."""
+    weighted = [
+        name for name, it in TURNS.items() if it.when(machine.world) for _ in range(round(it.share * 2))
+    ]
+    return st.sampled_from(weighted).flatmap(
+        lambda name: st.tuples(st.just(name), st.fixed_dictionaries(dict(TURNS[name].arguments)))
+    )
+
+
+def messages(world: World) -> list[int]:
+    return sorted(set(world.messages))
+
+
+def running(world: World) -> list[int]:
+    return sorted(world.running)
+
+
+def fenced(world: World) -> range:
+    return range(len(world.fenced))
+
+
+def claims(world: World) -> list[int]:
+    """Those of live workers."""
+    return [number for number, claim in enumerate(world.claims) if claim.worker in world.workers]
+
+
+def reports(world: World) -> range:
+    return range(len(world.reports))
+
+
+def steps(world: World) -> list[int]:
+    return list(world.rows())
+
+
+def failed_first(world: World) -> list[int]:
+    """All steps, the failed ones first."""
+    rows = world.rows()
+    return sorted(rows, key=lambda step: rows[step]["state"] != "error")
+
+
+def tasks(world: World) -> range:
+    return range(len(world.tasks))
+
+
+class Histories(RuleBasedStateMachine):
+    """What may happen, in any order; arguments are step ids, or places in the lists of the world."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
         connection.execute(FORGET)
-        world = World(Protocol(connection))
-        graph = random_graph(chance_of(self.seed), self.size)
-        world.submit(graph, self.copies, delay=0, joined=False)
-        for number, (action, seed) in enumerate(self.turns):
-            getattr(Move(world, chance_of(seed), graph), action)()
-            world.check(by_the_product=number % 5 == 0)
-        world.come_to_rest()
+        self.world = World(Protocol(connection))
 
-    def shrunk(self, connection: Connection) -> History:
-        """A smaller history that goes wrong too: fewer turns and steps, in passes while that helps."""
-        smallest = self
-        length = len(self.turns)
-        while length := length // 2:
-            for start in range(len(smallest.turns) - length, -1, -length):
-                turns = smallest.turns
-                fewer = replace(smallest, turns=turns[:start] + turns[start + length :])
-                smallest = fewer if goes_wrong(fewer, connection) else smallest
-        for size in range(1, smallest.size):
-            if goes_wrong(replace(smallest, size=size), connection):
-                return replace(smallest, size=size)
-        return smallest
+    @initialize(graph=graphs(), copies=st.integers(1, 2))
+    def begin(self, graph: Graph, copies: int) -> None:
+        self.graph = graph
+        self.world.submit(graph, copies, delay=0, joined=False)
 
+    @turn(3, seconds=st.sampled_from([0, 1, 3, 40]))
+    def pass_time(self, seconds: int) -> None:
+        self.world.pass_time(seconds)
 
-def goes_wrong(history: History, connection: Connection) -> bool:
-    """Whether playing the history raises anything."""
-    try:
-        history.play(connection)
-    except Exception:  # noqa: BLE001 - a smaller history may go wrong in another way
-        return True
-    return False
-
-
-def random_graph(chance: Random, size: int) -> list[set[int]]:
-    """The parents of each step; parents come first."""
-    most = chance.choice([1, 2, 2, 3, 5])
-    return [set(chance.sample(range(number), chance.randint(0, min(most, number)))) for number in range(size)]
-
-
-@dataclass(frozen=True)
-class Move:
-    """The actions, by name; each does nothing when there is nothing for it to do."""
-
-    world: World
-    chance: Random
-    graph: list[set[int]]
-
-    def some(self, items: Sequence[Item], most: int) -> list[Item]:
-        return self.chance.sample(items, self.chance.randint(min(1, len(items)), min(most, len(items))))
-
-    def one_in(self, times: int) -> bool:
-        return self.chance.randrange(times) == 0
+    @turn(3, delay=st.sampled_from([0, 0, 30]), joined=st.booleans())
+    def submit(self, *, delay: int, joined: bool) -> None:
+        self.world.submit(self.graph, 1, delay=delay, joined=joined)
 
     # Workers
 
-    def deliver(self) -> None:
-        steps = self.some(sorted(set(self.world.messages)), 8)
-        self.world.deliver(steps, self.chance.choice(self.world.workers))
-        if not self.one_in(4):  # else the broker keeps a copy
-            for step in steps:
-                self.world.messages.remove(step)
+    @turn(30, messages, steps=some(messages, 8), worker=WORKERS, doubled=RARELY)
+    def deliver(self, *, steps: list[int], worker: int, doubled: bool) -> None:
+        self.world.deliver(steps, self.world.workers[worker])
+        for step in () if doubled else steps:
+            self.world.messages.remove(step)
 
-    def claim_again(self) -> None:
-        for claim in self.some([it for it in self.world.claims if it.worker in self.world.workers], 1):
-            self.world.claim(claim)
+    @turn(2, claims, claims=some(claims, 1))
+    def claim_late(self, claims: list[int]) -> None:
+        self.world.claim(self.world.claims[claims[0]])
 
-    def finish(self) -> None:
-        for worker in self.some(sorted({held.worker for held in self.world.running.values()}), 1):
-            own = [held.attempt for held in self.world.running.values() if held.worker == worker]
-            outcomes = self.outcomes(self.some(own, 8))
-            if self.one_in(3):  # a report that was delayed travels along
-                outcomes += self.outcomes(self.some(self.world.fenced, 1))
-            alive = worker in self.world.workers
-            self.world.finish(worker, outcomes, self.chance.choice(KEEPS) if alive else None)
+    @turn(30, running, steps=some(running, 8), kinds=KINDS, offer=OFFERS)
+    def finish(self, steps: list[int], kinds: list[str], offer: Row | None) -> None:
+        worker = self.world.running[steps[0]].worker
+        own = [held.attempt for held in map(self.world.running.get, steps) if held and held.worker == worker]
+        alive = worker in self.world.workers
+        self.world.finish(worker, list(zip(own, kinds * 3, strict=False)), offer if alive else None)
 
-    def finish_late(self) -> None:
-        outcomes = self.outcomes(self.some(self.world.fenced, 4))
-        self.world.finish(self.chance.choice(self.world.workers), outcomes, keep())
+    def held_by(self, worker: int) -> list[Any]:
+        """The attempts that a live worker has under way."""
+        own = self.world.workers[worker]
+        return [held.attempt for held in self.world.running.values() if held.worker == own]
 
-    def outcomes(self, attempts: Sequence[Attempt]) -> list[tuple[Attempt, str]]:
-        kinds = self.chance.choices(list(KINDS), weights=list(KINDS.values()), k=len(attempts))
-        return list(zip(attempts, kinds, strict=True))
+    @turn(2, fenced, attempts=some(fenced), kinds=KINDS, worker=WORKERS, offer=OFFERS, own=st.booleans())
+    def finish_late(
+        self, *, attempts: list[int], kinds: list[str], worker: int, offer: Row | None, own: bool
+    ) -> None:
+        """Attempts that somebody else has ended, alone or along with what the worker has under way."""
+        late = [self.world.fenced[it] for it in attempts] + (self.held_by(worker) if own else [])
+        self.world.finish(self.world.workers[worker], list(zip(late, kinds * len(late), strict=False)), offer)
 
-    def finish_again(self) -> None:
-        for report in self.some(self.world.reports, 1):
-            self.world.send_again(report)
+    @turn(2, reports, reports=some(reports, 1))
+    def finish_again(self, reports: list[int]) -> None:
+        self.world.send_again(self.world.reports[reports[0]])
 
-    def release(self) -> None:
-        self.world.release(self.some(list(self.world.running), 4))
+    @turn(2, running, steps=some(running))
+    def release(self, steps: list[int]) -> None:
+        self.world.release(steps)
 
-    def release_late(self) -> None:
-        self.world.release_late(self.some(self.world.fenced, 2))
+    @turn(1, fenced, attempts=some(fenced))
+    def release_late(self, attempts: list[int]) -> None:
+        self.world.release_late([self.world.fenced[it] for it in attempts])
 
-    def stop(self) -> None:
-        busy = sorted({held.worker for held in self.world.running.values()} & set(self.world.workers))
-        self.world.stop(self.chance.choice(busy or self.world.workers))
+    @turn(2, worker=WORKERS)
+    def lose_worker(self, worker: int) -> None:
+        self.world.stop(self.world.workers[worker])
 
     # The broker and coordinators
 
-    def lose(self) -> None:
-        self.world.lose(self.some(self.world.messages, 4))
+    @turn(2, messages, steps=some(messages))
+    def lose_messages(self, steps: list[int]) -> None:
+        self.world.lose(steps)
 
-    def republish(self) -> None:
-        self.world.republish(self.chance.choice([6, 200]))
+    @turn(3, seconds=st.sampled_from([6, 200]))
+    def republish(self, seconds: int) -> None:
+        self.world.republish(seconds)
 
+    @turn(3)
     def recover(self) -> None:
         self.world.recover()
 
-    def pass_time(self) -> None:
-        self.world.pass_time(self.chance.choice([0, 1, 3, 40]))
+    @turn(2, running, steps=some(running))
+    def time_out(self, steps: list[int]) -> None:
+        self.world.time_out(steps)
 
     # Operators
 
-    def pause_queue(self) -> None:
-        queue = self.chance.choice([QUEUE, SLOW])
-        (self.world.pause_queue if self.one_in(3) else self.world.resume_queue)(queue)
+    @turn(2, queue=QUEUES, paused=RARELY)
+    def pause_queue(self, *, queue: str, paused: bool) -> None:
+        (self.world.pause_queue if paused else self.world.resume_queue)(queue)
 
-    def gate(self) -> None:
-        session = self.world.session
-        queue = self.chance.choice([QUEUE, SLOW])
-        (session.close_gate if self.one_in(3) else session.open_gate)(queue)
+    @turn(1, queue=QUEUES, closed=RARELY)
+    def gate(self, *, queue: str, closed: bool) -> None:
+        (self.world.session.close_gate if closed else self.world.session.open_gate)(queue)
 
-    def pause(self) -> None:
-        if self.one_in(2):
-            self.world.pause(self.chance.choice(self.world.tasks))
+    @turn(2, tasks=some(tasks, 1), paused=RARELY)
+    def pause(self, *, tasks: list[int], paused: bool) -> None:
+        (self.world.pause if paused else self.world.resume)(self.world.tasks[tasks[0]])
 
-    def resume(self) -> None:
-        self.world.resume(self.chance.choice(self.world.tasks))
+    @turn(1, steps=some(steps, 2))
+    def skip(self, steps: list[int]) -> None:
+        self.world.skip(steps)
 
-    def skip(self) -> None:
-        self.world.skip(self.some(list(self.world.rows()), 2))
+    @turn(1, steps=some(steps, 2), with_results=st.booleans())
+    def resolve(self, *, steps: list[int], with_results: bool) -> None:
+        self.world.resolve(steps, {step: {"by hand": step} for step in steps} if with_results else None)
 
-    def resolve(self) -> None:
-        steps = self.some(list(self.world.rows()), 2)
-        self.world.resolve(steps, {step: {"by hand": step} for step in steps} if self.one_in(2) else None)
+    @turn(2, steps=some(failed_first))
+    def retry(self, steps: list[int]) -> None:
+        self.world.retry(steps)
 
-    def retry(self) -> None:
-        steps = {step: row["state"] for step, row in self.world.rows().items()}
-        failed = [step for step, state in steps.items() if state == "error"]
-        self.world.retry(self.some(failed, 4) + self.some(list(steps), 2))
+    @turn(1, steps=some(steps, 3))
+    def park(self, steps: list[int]) -> None:
+        self.world.park(steps)
 
-    def park(self) -> None:
-        self.world.park(self.some(list(self.world.rows()), 3))
+    @turn(0.5, tasks=some(tasks, 1))
+    def cancel(self, tasks: list[int]) -> None:
+        self.world.cancel(self.world.tasks[tasks[0]])
 
-    def cancel(self) -> None:
-        self.world.cancel(self.chance.choice(self.world.tasks))
+    # What must hold
 
-    def submit(self) -> None:
-        self.world.submit(self.graph, 1, delay=self.chance.choice([0, 30]), joined=self.one_in(2))
+    @rule(turn=st.runner().flatmap(turns))
+    def then(self, turn: tuple[str, dict[str, Any]]) -> None:
+        name, arguments = turn
+        getattr(self, name)(**arguments)
+
+    @invariant()
+    def sound(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        # called even after something has gone wrong, which must not be hidden by what that leads to
+        if sys.exc_info()[0] is None:
+            self.world.come_to_rest()
 
 
-def walk(connection: Connection, *, histories: int, turns: int) -> None:
-    """Play histories that are always the same; the first that goes wrong is shown in its smallest form."""
-    for seed in range(histories):
-        history = History.random(seed, turns)
-        if goes_wrong(history, connection):
-            smallest = history.shrunk(connection)
-            print(f"History {seed} goes wrong, and so does {smallest}")  # noqa: T201
-            smallest.play(connection)
+def play(connection: Connection, *, histories: int, length: int) -> None:
+    """Histories that are always the same."""
+    run_state_machine_as_test(
+        lambda: Histories(connection),
+        settings=settings(
+            max_examples=histories,
+            stateful_step_count=length,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            print_blob=False,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 def test_random_histories_are_sound_and_come_to_rest(connection: Connection) -> None:
-    walk(connection, histories=25, turns=60)
+    play(connection, histories=24, length=50)
 
 
 @pytest.mark.slow
 def test_many_long_random_histories_are_sound_and_come_to_rest(connection: Connection) -> None:
-    walk(connection, histories=200, turns=120)
+    play(connection, histories=200, length=120)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sql.actions import cancel, recover, resolve, skip, stop
+from tests.sql.actions import cancel, recover, resolve, skip, stop, time_out
 from tests.sql.beside import Beside
 from tests.sql.protocol import Protocol, Won, keep
 
@@ -50,6 +50,22 @@ def test_a_late_outcome_is_refused_and_what_it_brought_is_kept(
     brought = {"complete": ({"n": 1}, None), "failure": (None, {"type": "ValueError", "message": "late"})}
     assert (late["kind"], (late["result"], late["error"])) == (kind, brought[kind])
     assert protocol.attempts(a)[0]["outcome"] not in {"complete", "retry", "error"}
+
+
+@pytest.mark.parametrize("kind", ["complete", "failure"])
+def test_an_outcome_after_the_coordinator_ended_its_attempt_as_timed_out_is_refused_and_kept(
+    protocol: Protocol, kind: str
+) -> None:
+    protocol.register("a")
+    a = protocol.steps(protocol.submit())["a"]
+    won = protocol.claim(a)
+    time_out(protocol, {a: 1})
+    outcome = won.only.complete() if kind == "complete" else won.only.fail(message="late")
+    for _ in range(2):
+        assert protocol.finish([outcome]).reply["refused"] == [a]
+    (attempt,) = protocol.attempts(a)
+    assert (attempt["late"]["kind"], attempt["outcome"]) == (kind, "retry")
+    assert attempt["error"]["type"] == "tasker.StepTimeout"
 
 
 def test_a_late_outcome_is_kept_once(protocol: Protocol) -> None:

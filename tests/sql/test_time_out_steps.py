@@ -8,14 +8,9 @@ import pytest
 
 from tasker.domain.errors import StepTimeout, TaskerError
 from tasker.domain.retry import Retry
-from tests.sql.actions import cancel
+from tests.sql.actions import cancel, time_out
 from tests.sql.beside import Beside
-from tests.sql.protocol import Protocol, Reply, published
-
-
-def time_out(session: Protocol, attempts: dict[int, int], *, moves: bool = False) -> Reply:
-    reply: Reply = session.call("time_out_steps", list(attempts), list(attempts.values()), moves)
-    return reply
+from tests.sql.protocol import Protocol, published
 
 
 def test_an_attempt_alone_in_its_claim_fails_and_its_late_outcome_is_refused(protocol: Protocol) -> None:
