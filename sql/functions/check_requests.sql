@@ -1,6 +1,7 @@
 -- Refuses a set of submit requests of which one would make a task of a template without an active version
--- (TK003), or of one whose stored definition is not the one the caller holds (TK005). A request that names a
--- task that exists, by its id or idempotency key, makes none. Reads only.
+-- (TK003), of one whose stored definition is not the one the caller holds (TK005), or, by a caller who holds
+-- none, of one whose schema is not the one he held the context against (TK008, with the version in DETAIL). A
+-- request that names a task that exists, by its id or idempotency key, makes none. Reads only.
 create or replace function tasker.check_requests(p_requests jsonb)
 returns void
 language plpgsql
@@ -13,11 +14,11 @@ begin
     into v_wrong
     from (
         select distinct r ->> 'namespace' as namespace, r ->> 'name' as name, r ->> 'version' as version,
-            r ->> 'digest' as digest
+            r ->> 'digest' as digest, r ->> 'schema' as schema
         from jsonb_array_elements(p_requests) r
     ) asked
     left join lateral (
-        select digest
+        select digest, schema_digest
         from tasker.templates
         where namespace = asked.namespace and name = asked.name and retired_at is null
           and (asked.version is null or version = asked.version)
@@ -25,21 +26,23 @@ begin
         limit 1
     ) t on true
     where t.digest is null or t.digest <> asked.digest
+       or asked.digest is null and t.schema_digest is distinct from asked.schema
     limit 1;
 
     if not found then
         return;
     end if;
     -- rarely so far: one by one, those that have been answered before left out
-    select asked.*, t.digest as stored
+    select asked.*, t.digest as stored, t.version as found
     into v_wrong
     from (
         select r ->> 'namespace' as namespace, r ->> 'name' as name, r ->> 'version' as version,
-            r ->> 'digest' as digest, (r ->> 'id')::uuid as id, r ->> 'idempotency_key' as key
+            r ->> 'digest' as digest, r ->> 'schema' as schema, (r ->> 'id')::uuid as id,
+            r ->> 'idempotency_key' as key
         from jsonb_array_elements(p_requests) r
     ) asked
     left join lateral (
-        select digest
+        select digest, schema_digest, version
         from tasker.templates
         where namespace = asked.namespace and name = asked.name and retired_at is null
           and (asked.version is null or version = asked.version)
@@ -55,7 +58,10 @@ begin
         where namespace = asked.namespace and name = asked.name and idempotency_key = asked.key
         offset 0
     ) keyed on true
-    where (t.digest is null or t.digest <> asked.digest) and same.found is null and keyed.found is null
+    where same.found is null and keyed.found is null
+      and (t.digest is null or t.digest <> asked.digest
+          or asked.digest is null and t.schema_digest is distinct from asked.schema)
+    order by t.digest is null desc, asked.digest is null
     limit 1;
     if not found then
         return;
@@ -68,6 +74,15 @@ begin
             detail = json_build_object('namespace', v_wrong.namespace, 'name', v_wrong.name,
                 'version', v_wrong.version)::text,
             hint = 'See `tasker template list`; register it with `tasker -A MODULE template register`.';
+    end if;
+    if v_wrong.digest is null then
+        raise exception using
+            errcode = 'TK008',
+            message = format('the context was not held against the schema of template %s/%s@%s',
+                v_wrong.namespace, v_wrong.name, v_wrong.found),
+            detail = json_build_object('namespace', v_wrong.namespace, 'name', v_wrong.name,
+                'version', v_wrong.version, 'found', v_wrong.found)::text,
+            hint = 'Pass schema_digest of the template as "schema" once the context fits its context_schema.';
     end if;
     raise exception using
         errcode = 'TK005',

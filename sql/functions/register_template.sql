@@ -20,11 +20,13 @@ declare
     v_stored tasker.templates;
 begin
     insert into tasker.templates (
-        namespace, name, version, version_key, definition, digest, steps_total, roots_total, deadline_ms,
-        created_at)
+        namespace, name, version, version_key, definition, digest, schema_digest, steps_total, roots_total,
+        deadline_ms, created_at)
     values (
         p_definition ->> 'namespace', p_definition ->> 'name', p_definition ->> 'version', p_version_key,
-        p_definition, p_digest, jsonb_array_length(v_steps),
+        p_definition, p_digest,
+        encode(sha256(convert_to(nullif(p_definition -> 'context_schema', 'null')::text, 'UTF8')), 'hex'),
+        jsonb_array_length(v_steps),
         (select count(*) from jsonb_array_elements(v_steps) s where s -> 'depends_on' = '[]'),
         (p_definition ->> 'deadline_ms')::bigint, v_now)
     on conflict (namespace, name, version) do nothing

@@ -1,6 +1,6 @@
 -- Creates tasks with their steps, edges and first transitions, and starts their roots.
 --
--- p_requests: [{"id", "namespace", "name", "version"?, "digest"?, "context", "request_digest", "priority",
+-- p_requests: [{"id", "namespace", "name", "version"?, "digest"? | "schema"?, "context", "request_digest", "priority",
 -- "tags", "initiator", "source_system", "reason", "correlation_id", "parent_correlation_id",
 -- "idempotency_key", "requested_at", "run_after" | "run_after_ms", "deadline_ms"}, …]; without a version the newest active
 -- one is taken. All or nothing: an unknown template (TK003), one whose stored digest differs (TK005), or an

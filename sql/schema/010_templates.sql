@@ -10,6 +10,8 @@ create table tasker.templates (
     version_key text collate "C" not null,
     definition  jsonb not null,
     digest      text not null,
+    -- of the schema that contexts must fit; null: none
+    schema_digest text,
     steps_total integer not null check (steps_total > 0),
     roots_total integer not null check (roots_total > 0),
     -- of each task, from the time it may start

@@ -14,6 +14,7 @@ from psycopg.rows import tuple_row
 
 from tasker.domain import errors
 from tasker.domain.replies import ClaimedStep, Claims, Finished, Moved, Submitted, SubmittedTask
+from tasker.domain.version import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,11 @@ def translate(error: psycopg.Error) -> errors.TaskerError | None:
     if state in _RAISES:
         parts = (diagnostic.message_primary, diagnostic.message_hint)
         return _RAISES[state](". ".join(part for part in parts if part))
+    if state == "TK008":
+        told = json.loads(diagnostic.message_detail or "{}")
+        asked = Reference(told["namespace"], told["name"], told["version"])
+        found = asked._replace(version=told["found"])
+        return errors.ContextUnchecked(diagnostic.message_primary or "", asked, found)
     if state in _SCHEMA_MISSING and "tasker" in (diagnostic.message_primary or ""):
         return errors.SchemaBehind(
             f"the schema is missing or behind ({diagnostic.message_primary}); run `tasker db migrate`"
@@ -84,7 +90,7 @@ def register_template(
 def submit_tasks(connection: Connection, requests: str, *, joined: bool, moves: bool) -> Submitted:
     """Create tasks from a JSON array of requests.
 
-    Raises TemplateNotFound, TemplateConflict, IdempotencyConflict.
+    Raises TemplateNotFound, TemplateConflict, IdempotencyConflict, ContextUnchecked.
     """
     reply = _call(connection, "select tasker.submit_tasks(%s, %s, %s)", requests, joined, moves)
     tasks = [SubmittedTask(**task) for task in reply["tasks"]]

@@ -250,6 +250,19 @@ def get_template(connection: Connection, reference: Reference) -> StoredTemplate
     )
 
 
+def get_context_schema(connection: Connection, reference: Reference) -> tuple[dict[str, Any], str] | None:
+    """The schema that contexts of a stored version must fit, and its digest; None for none."""
+    query: LiteralString = """
+        select definition -> 'context_schema' as schema, schema_digest as digest
+        from tasker.templates
+        where namespace = %(namespace)s and name = %(name)s and version = %(version)s
+          and schema_digest is not null
+    """
+    for found in fetch(connection, _Schema, query, reference._asdict()):
+        return found.schema, found.digest
+    return None
+
+
 def list_workers(connection: Connection, *, stopped: bool = False, limit: int = 1000) -> list[WorkerRecord]:
     """Processes, newest first: the live ones, with `stopped` the others too."""
     query: LiteralString = """
@@ -288,6 +301,11 @@ class _Result(NamedTuple):
 
 class _StepId(NamedTuple):
     id: int
+
+
+class _Schema(NamedTuple):
+    schema: dict[str, Any]
+    digest: str
 
 
 class _Node(NamedTuple):

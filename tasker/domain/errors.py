@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tasker.domain.version import Reference
+
 LONGEST_RETRY_AFTER_SECONDS = 366 * 24 * 3600
 
 
@@ -146,6 +148,15 @@ class WorkerStopped(TaskerError):
 
 class WrongIsolation(TaskerError):
     """A state-changing function was called outside READ COMMITTED, where wake-ups can be lost."""
+
+
+class ContextUnchecked(TaskerError):
+    """A context came by the name of `template`, not held against the schema of the version `found`."""
+
+    def __init__(self, message: str, template: Reference, found: Reference) -> None:
+        self.template = template
+        self.found = found
+        super().__init__(message)
 
 
 class AttemptEnded(TaskerError):

@@ -57,7 +57,10 @@ def context_check(schema: dict[str, Any] | None) -> Callable[[object], None]:
 
     def check(context: object) -> None:
         _check_object(context)
-        problems = list(islice(validator.iter_errors(context), _REPORTED))
+        try:
+            problems = list(islice(validator.iter_errors(context), _REPORTED))
+        except RecursionError:
+            raise ValueRefused("context: checking it comes to no end; look at the schema's $ref") from None
         if problems:
             raise ValueRefused(
                 "; ".join(

@@ -11,6 +11,7 @@ from tasker import broker
 from tasker.db import functions
 from tasker.db.engine import Database
 from tasker.domain.errors import (
+    ContextUnchecked,
     PermanentError,
     Rejected,
     StepFailed,
@@ -27,6 +28,7 @@ from tasker.domain.loading import refuse_while_loading
 from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState
 from tasker.orchestration import operate
 from tasker.orchestration.engine import Engine
+from tasker.orchestration.stored_schemas import KnownSchema, StoredSchemas
 from tasker.orchestration.submit import (
     TaskRequest,
     after_root_commit,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from tasker.domain.records import StepRecord
     from tasker.domain.replies import Submitted
+    from tasker.domain.version import Reference
     from tasker.orchestration.submit import Template
     from tasker.settings import Settings
 
@@ -207,6 +210,7 @@ class Tasker:
         self.celery = broker.connected(celery, self.settings) if celery else broker.celery_app(self.settings)
         broker.attach(self.celery, self.settings)
         self._publisher = broker.Publisher(self.celery, self.settings)
+        self._schemas: dict[Reference, KnownSchema] = {}
         # made while no other thread can see this object, so that there is one pool and one poller
         self._on_database = self._connected() if self.settings.database_url else None
 
@@ -313,9 +317,8 @@ class Tasker:
 
     def _submit(self, requests: Sequence[TaskRequest], connection: Any) -> list[Task]:
         refuse_while_loading("a task is submitted")
-        text = f"[{','.join(request_json(request, self.settings) for request in requests)}]"
         try:
-            reply = self._send(text, connection)
+            reply = self._checked(requests, connection)
         except Rejected as error:
             raise ValueRefused(str(error)) from None
         except TemplateNotFound:
@@ -324,8 +327,31 @@ class Tasker:
                 raise
             # outside a caller's transaction: definitions are not part of what that may roll back
             store_templates(self.database, objects.values(), self.celery.conf.task_default_queue)
-            reply = self._send(text, connection)
+            reply = self._checked(requests, connection)
         return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
+
+    def _checked(self, requests: Sequence[TaskRequest], connection: Any) -> Submitted:
+        """Send requests, each held against the schema of its template: those not known yet are learnt."""
+        unknown_at_most = len(requests)
+        schemas = StoredSchemas(self._schemas)
+        while True:
+            texts = (request_json(request, self.settings, schemas) for request in requests)
+            try:
+                return self._send(f"[{','.join(texts)}]", connection)
+            except ContextUnchecked as refused:
+                # one more than there are templates: a new version may appear in between
+                if unknown_at_most < 0:
+                    raise
+                unknown_at_most -= 1
+                schemas.learn(refused.template, self._stored_schema(refused.found, connection))
+
+    def _stored_schema(self, version: Reference, connection: Any) -> tuple[dict[str, Any], str] | None:
+        from tasker.db import queries
+
+        if connection is None:
+            return self.database.call(queries.get_context_schema, version)
+        # a caller's transaction may see other versions than a new one
+        return queries.get_context_schema(joined_connection(connection), version)
 
     def _send(self, text: str, connection: Any) -> Submitted:
         if connection is None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tasker.domain.templates import TemplateDefinition
+    from tasker.orchestration.stored_schemas import StoredSchemas
     from tasker.settings import Settings
 
 
@@ -90,7 +91,7 @@ def new_task_id() -> UUID:
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
-def request_json(request: TaskRequest, settings: Settings) -> str:
+def request_json(request: TaskRequest, settings: Settings, schemas: StoredSchemas) -> str:
     """The request as SQL takes it.
 
     Raises ValueRefused, naming the field, for what cannot be stored, and what the template cannot take.
@@ -104,6 +105,7 @@ def request_json(request: TaskRequest, settings: Settings) -> str:
         "name": reference.name,
         "version": reference.version,
         "digest": None if isinstance(template, str) else template.definition.digest,
+        "schema": schemas.held_against(reference, context) if isinstance(template, str) else None,
         "priority": _priority(request.priority),
         "tags": _tags(request.tags),
         "initiator": _text(request.initiator, "initiator", LONGEST_NAME),

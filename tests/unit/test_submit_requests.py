@@ -12,13 +12,16 @@ import pytest
 from pydantic import BaseModel
 
 from tasker import TaskRequest, TaskTemplate, ValueRefused
+from tasker.orchestration.stored_schemas import StoredSchemas
 from tasker.orchestration.submit import request_json
 from tasker.settings import Settings
 
 
 def test_a_deadline_is_sent_in_milliseconds_and_only_when_given() -> None:
     def sent(**fields: Any) -> Any:
-        return json.loads(request_json(TaskRequest("orders/fulfilment", **fields), Settings()))
+        return json.loads(
+            request_json(TaskRequest("orders/fulfilment", **fields), Settings(), StoredSchemas({}))
+        )
 
     assert sent(deadline_seconds=1.5)["deadline_ms"] == 1500
     assert "deadline_ms" not in sent()
@@ -27,13 +30,17 @@ def test_a_deadline_is_sent_in_milliseconds_and_only_when_given() -> None:
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), 10**9, "60", True])
 def test_what_is_no_length_of_time_is_refused(seconds: Any) -> None:
     with pytest.raises(ValueRefused, match="deadline_seconds: must be above 0"):
-        request_json(TaskRequest("orders/fulfilment", deadline_seconds=seconds), Settings())
+        request_json(
+            TaskRequest("orders/fulfilment", deadline_seconds=seconds), Settings(), StoredSchemas({})
+        )
 
 
 def refusal(**fields: Any) -> str:
     """Why the request is refused."""
     with pytest.raises(ValueRefused) as refused:
-        request_json(TaskRequest(**{"template": "orders/fulfilment", **fields}), Settings())
+        request_json(
+            TaskRequest(**{"template": "orders/fulfilment", **fields}), Settings(), StoredSchemas({})
+        )
     return str(refused.value)
 
 
@@ -85,7 +92,7 @@ def test_what_people_write_is_sent_as_they_wrote_it() -> None:
         "priority": -5,
     }
     request = TaskRequest("orders/fulfilment", correlation_id=str(UUID(int=7)), **fields)
-    sent = json.loads(request_json(request, Settings()))
+    sent = json.loads(request_json(request, Settings(), StoredSchemas({})))
     assert {name: sent[name] for name in fields} == fields | {"tags": ["red", "blue"]}
     assert sent["correlation_id"] == str(UUID(int=7))
 
