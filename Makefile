@@ -36,6 +36,9 @@ faults: setup ## the matrix of faults, a line for each; SEED=n strikes elsewhere
 model: setup ## every state of the protocol under any two faults, in two minutes; `make model ARGS=--traces` tells more
 	$(BIN)/python -m tests.model $(ARGS)
 
+soak: setup ## random faults under mixed load: make soak MINUTES=30 SEED=7
+	$(BIN)/python -m tests.faults.soak --minutes $${MINUTES:-1} $${SEED:+--seed $$SEED}
+
 bench: setup ## Tasker beside Celery's canvas, in one run
 	$(BIN)/python -m bench.against_canvas
 
@@ -68,4 +71,4 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all faults model bench test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all faults soak model bench test-wheel check format docs lock clean
