@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KEEPS_MESSAGES = "noeviction"
 CONNECT_SECONDS = 3
+FEW_TASKS_PER_CHILD = 100
 
 
 def broker_checks(app: Celery) -> list[Finding]:
@@ -72,6 +73,21 @@ def celery_checks(app: Celery) -> Iterator[Finding]:
             text=f"worker_prefetch_multiplier is {conf.worker_prefetch_multiplier}: a busy worker holds "
             "messages that an idle one could take",
             remedy="set it to 1, if your own tasks allow it",
+        )
+    if conf.worker_send_task_events:
+        yield Finding(
+            "celery",
+            ok=True,
+            text="worker_send_task_events is on: three more messages for each of steps, for monitors",
+            remedy="turn it off where nobody watches; `tasker task` and the log of moves do not need it",
+        )
+    if conf.worker_max_tasks_per_child and conf.worker_max_tasks_per_child < FEW_TASKS_PER_CHILD:
+        yield Finding(
+            "celery",
+            ok=True,
+            text=f"worker_max_tasks_per_child is {conf.worker_max_tasks_per_child}: a new process, with new "
+            "connections, after so few messages",
+            remedy=f"set it to {FEW_TASKS_PER_CHILD} or more, or mend what leaks",
         )
 
 

@@ -21,6 +21,8 @@ from tests.conftest import postgres_bin_dir, postgres_major
 
 LEDGER = f"{APPS}.ledger"
 CONCURRENCY = 2
+PERIOD_SECONDS = 30
+TASKS_A_PERIOD = 150
 STEPS = 8
 """Of each task of the ledger application."""
 
@@ -125,3 +127,21 @@ def test_a_crash_of_postgresql_in_the_middle_of_the_work_loses_nothing_and_repea
     assert_nobody_was_taken_for_dead(system)
     assert_connections_are_those_of_the_page(system)
     assert "finished steps are held" in worker.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_postgresql_that_crashes_every_half_minute_loses_nothing_and_repeats_nothing(
+    outages: tuple[System, Worker], postgres: Crashing
+) -> None:
+    """TASKER_TEST_OUTAGE_MINUTES says for how long; a minute by default."""
+    system, _ = outages
+    crashes = max(2, round(float(os.environ.get("TASKER_TEST_OUTAGE_MINUTES", "1")) * 60 / PERIOD_SECONDS))
+    tasks: list[Task] = []
+    for _ in range(crashes):
+        began = time.monotonic()
+        tasks += system.tasker.submit_many([("ledger/fan", None)] * TASKS_A_PERIOD)
+        crash_in_the_middle(system, postgres, 2.5)
+        system.reconnect()
+        time.sleep(max(0.0, began + PERIOD_SECONDS - time.monotonic()))  # the pace itself
+    assert_each_step_ran_once(system, tasks)
+    assert_nobody_was_taken_for_dead(system)

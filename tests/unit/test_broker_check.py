@@ -38,7 +38,16 @@ def test_settings_that_keep_steps_from_running_are_wrong(conf: dict[str, Any], s
     assert found.remedy
 
 
-@pytest.mark.parametrize("conf", [{"worker_prefetch_multiplier": 4}, {"task_default_rate_limit": "10/m"}])
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"worker_prefetch_multiplier": 4},
+        {"task_default_rate_limit": "10/m"},
+        {"worker_send_task_events": True},
+        {"worker_max_tasks_per_child": 10},
+    ],
+    ids=lambda conf: next(iter(conf)),
+)
 def test_settings_that_slow_steps_down_are_advised_against(conf: dict[str, Any]) -> None:
     built = app()
     built.conf.update(conf)
