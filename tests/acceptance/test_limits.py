@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tasker import StepFailed, Task
+from tasker.db.migrate import migrate
 from tests.acceptance.apps.endless import LIMIT_SECONDS
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Thresholds, Worker, eventually
+from tests.acceptance.test_outages import Crashing
 from tests.conftest import Databases
 
 ENDLESS = f"{APPS}.endless"
@@ -186,3 +188,44 @@ def test_what_a_worker_cannot_end_the_coordinator_does_and_celerys_own_limits_ho
         eventually((tmp_path / "told").exists, "SoftTimeLimitExceeded in a task of Celery's")
         assert system.settled(system.submit("endless/alive")) == "complete"
         assert system.violations() == []
+
+
+@pytest.mark.slow
+def test_an_outage_of_postgresql_lengthens_no_limit_and_takes_back_no_outcome(
+    redis_url: str, tmp_path: Path
+) -> None:
+    postgres = Crashing(tmp_path / "servers")
+    url = postgres.start()
+    migrate(url)
+    try:
+        with (
+            System(url, redis_url, tmp_path, SHORT) as system,
+            system.worker(ENDLESS, "--concurrency", "2") as worker,
+        ):
+            system.ready(worker)
+            task = system.submit("endless/outage")
+            eventually(lambda: noted(system, task, "runs") and noted(system, task, "runs too"), "both run")
+            postgres.crash()
+            told = time.monotonic()
+            eventually(
+                lambda: noted(system, task, "told") and noted(system, task, "told too"), "both are told"
+            )
+            assert time.monotonic() - told < 1.5 + 1
+            eventually(lambda: "and does not end" in worker.log.read_text(), "one is given up")
+            postgres.start()
+            system.reconnect()
+            assert system.settled(task) == "error"
+            query = """
+                select s.name, a.outcome, a.error ->> 'type'
+                from tasker.step_attempts a
+                join tasker.steps s on s.id = a.step_id
+                order by s.name
+            """
+            assert system.rows(query) == [
+                ("cleaning", "complete", None),
+                ("clinging", "error", "tasker.StepTimeout"),
+            ]
+            assert system.settled(system.submit("endless/alive")) == "complete"
+            assert system.violations() == []
+    finally:
+        postgres.stop()

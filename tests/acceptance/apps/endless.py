@@ -40,6 +40,7 @@ queries = template("queries")
 alive = template("alive")
 returns_late = template("returns_late")
 loops_in_python = template("loops_in_python")
+outage = template("outage")
 watches = template("watches")
 ignores = template("ignores")
 
@@ -114,6 +115,28 @@ def stubborn(step: StepContext) -> str:
 def spin() -> None:
     while True:
         time.sleep(0.001)
+
+
+@outage.step(timeout_seconds=1.5)
+def cleaning(step: StepContext) -> str:
+    """Is told in time whatever else is out of order, and returns."""
+    note(step, "runs")
+    try:
+        time.sleep(LONG_SECONDS)
+    except StepTimeout:
+        note(step, "told")
+    return "cleaned up"
+
+
+@outage.step(timeout_seconds=1.5, max_attempts=1)
+def clinging(step: StepContext) -> None:
+    """Does not end."""
+    note(step, "runs too")
+    while True:
+        try:
+            time.sleep(0.01)
+        except StepTimeout:
+            note(step, "told too")
 
 
 @watches.step
