@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILURE: "failed; for `db status` something is pending, for `doctor` something is wrong",
-    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.USAGE: "the command line is wrong, or a value on it cannot be taken",
     ExitCode.NOT_FOUND: "no such task, step, template or queue",
     ExitCode.CONFLICT: "its state, or what is stored already, does not allow it",
     ExitCode.NOT_ALLOWED: "the database's user may not do this",
@@ -58,6 +58,7 @@ def exit_code(error: BaseException) -> ExitCode:
     if any(_is_refusal(cause) for cause in _causes(error)):
         return ExitCode.NOT_ALLOWED
     codes: tuple[tuple[type[Exception], ExitCode], ...] = (
+        (errors.ValueRefused, ExitCode.USAGE),
         (errors.NotFound, ExitCode.NOT_FOUND),
         (errors.StateConflict, ExitCode.CONFLICT),
         (errors.TemplateConflict, ExitCode.CONFLICT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, LiteralString
 
 from tasker.db.queries import PAGE, fetch
-from tasker.domain.errors import NotFound, TaskerError
+from tasker.domain.errors import NotFound, ValueRefused
 from tasker.domain.records import DeadLetterRecord, Page
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def list_dead_letters(
     limit: int = PAGE,
     cursor: str | None = None,
 ) -> Page[DeadLetterRecord]:
-    """Dead letters, newest first. Raises TaskerError for a cursor that is none."""
+    """Dead letters, newest first. Raises ValueRefused for a cursor that is none."""
     query = _LETTERS
     if only_open:
         query += " and l.closed_at is null"
@@ -39,7 +39,7 @@ def list_dead_letters(
         query += " and l.fingerprint = %(fingerprint)s"
     if cursor is not None:
         if not cursor.isdecimal():
-            raise TaskerError(
+            raise ValueRefused(
                 f'"{cursor}" is not the cursor of a list; give back `next_cursor` as it was, or none'
             )
         query += " and l.id < %(before)s::numeric"

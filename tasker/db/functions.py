@@ -32,6 +32,8 @@ _RAISES = {
     "TK007": errors.AttemptEnded,
 }
 _SCHEMA_MISSING = {"3F000", "42883", "42P01"}
+_BEYOND_LIMITS = "54"
+"""SQLSTATEs of what is too long or too many for PostgreSQL; psycopg takes them for outages."""
 
 
 def _call(connection: Connection, query: str, *arguments: Any) -> Any:
@@ -67,7 +69,7 @@ def translate(error: psycopg.Error) -> errors.TaskerError | None:
         return errors.SchemaBehind(
             f"the schema is missing or behind ({diagnostic.message_primary}); run `tasker db migrate`"
         )
-    if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
+    if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)) or state.startswith(_BEYOND_LIMITS):
         return errors.Rejected(f"PostgreSQL refused the values: {diagnostic.message_primary or error}")
     return None
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import kwargs_row
 
 from tasker.db.functions import not_unicode, translate
-from tasker.domain.errors import StepNotFound, TaskerError, TaskNotFound, TemplateNotFound
+from tasker.domain.errors import StepNotFound, TaskNotFound, TemplateNotFound, ValueRefused
 from tasker.domain.records import (
     AttemptRecord,
     Page,
@@ -87,7 +87,7 @@ def list_tasks(
 ) -> Page[TaskRecord]:
     """Tasks, newest first. New tasks do not shift the pages that follow a cursor.
 
-    Raises TaskerError for a cursor that is none.
+    Raises ValueRefused for a cursor that is none.
     """
     given: dict[str, Any] = {
         "state": which.state,
@@ -328,7 +328,7 @@ class _Position(NamedTuple):
             at, _, task = base64.urlsafe_b64decode(cursor + "==").decode().partition(" ")
             return cls(datetime.fromisoformat(at), UUID(task))
         except (ValueError, binascii.Error):
-            raise TaskerError(
+            raise ValueRefused(
                 f'"{cursor}" is not the cursor of a list; give back `next_cursor` as it was, or none'
             ) from None
 

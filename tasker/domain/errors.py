@@ -51,7 +51,7 @@ class Unreachable(TaskerError):
 
 
 class ValueRefused(TaskerError, ValueError):
-    """A context, result or config holds something JSON cannot carry; the message names the path."""
+    """A value cannot be taken: wrong in kind, too long, or not JSON; the message names the path."""
 
 
 class NotFound(TaskerError, LookupError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tasker.domain.errors import TemplateError
+from tasker.domain.errors import TemplateError, ValueRefused
 
 DEFAULT_NAMESPACE = "default"
 MAX_VERSION_LENGTH = 64
@@ -36,14 +36,14 @@ class Reference(NamedTuple):
 
 
 def parse_reference(text: str) -> Reference:
-    """`name`, `namespace/name` or `namespace/name@1.0.0`. Raises TemplateError."""
+    """`name`, `namespace/name` or `namespace/name@1.0.0`. Raises ValueRefused."""
     full_name, at, version = text.partition("@")
     namespace, name = split_full_name(full_name)
     for part in (namespace, name):
         if not NAME.fullmatch(part):
-            raise TemplateError(f'"{text}" names no template: "{part}" {NAME_RULE}')
+            raise ValueRefused(f'template: "{text}" names none: "{part}" {NAME_RULE}')
     if at and not is_version(version):
-        raise TemplateError(f'"{text}": "{version}" is not a version such as 1.0.0')
+        raise ValueRefused(f'template: "{text}": "{version}" is not a version such as 1.0.0')
     return Reference(namespace, name, version or None)
 
 

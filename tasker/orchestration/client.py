@@ -33,6 +33,7 @@ from tasker.orchestration.submit import (
     TaskRequest,
     after_root_commit,
     joined_connection,
+    own_session,
     refusal_undone,
     request_json,
 )
@@ -249,8 +250,9 @@ class Tasker:
     ) -> Task:
         """Create a task and start it; `TaskRequest` says what the arguments mean.
 
-        With `connection` (a SQLAlchemy Session or Connection, or a psycopg connection) the task is part of
-        your transaction: it starts after your commit, and never exists if you roll back.
+        With `connection` (a SQLAlchemy Session, scoped_session or Connection of postgresql+psycopg, or a
+        psycopg 3 connection) the task is part of your transaction: it starts after your commit, and never
+        exists if you roll back.
 
         Raises TemplateNotFound, TemplateConflict, ValueRefused, IdempotencyConflict, Unreachable. After
         Unreachable the task may exist or not: submit again with an idempotency key to find out.
@@ -356,6 +358,7 @@ class Tasker:
     def _send(self, text: str, connection: Any) -> Submitted:
         if connection is None:
             return self.engine.run(functions.submit_tasks, text, joined=False)
+        connection = own_session(connection)
         joined = joined_connection(connection)
         with refusal_undone(joined):
             reply = functions.submit_tasks(joined, text, joined=True, moves=False)

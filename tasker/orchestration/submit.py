@@ -17,14 +17,14 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection as SqlAlchemyConnection
 from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from tasker.domain.errors import PermanentError, ValueRefused
 from tasker.domain.fit import fit_to
 from tasker.domain.schemas import context_check
-from tasker.domain.templates import MAX_DEADLINE_SECONDS, is_limit
+from tasker.domain.templates import MAX_DEADLINE_SECONDS, MAX_PRIORITY, is_limit
 from tasker.domain.values import checked_text, encode
-from tasker.domain.version import Reference, parse_reference
+from tasker.domain.version import Reference, is_version, parse_reference
 from tasker.domain.wording import shown
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ LONGEST_NAME = 255
 LONGEST_REASON = 2_000
 LONGEST_TAG = 100
 MOST_TAGS = 100
-LARGEST_PRIORITY = 1_000_000
 LONGEST_DELAY = timedelta(days=36_525)
 
 
@@ -61,11 +60,11 @@ class TaskRequest:
 
     template: `"namespace/name"`, `"namespace/name@1.0.0"` or a template object. context: JSON object, or what
     the template's context type takes. idempotency_key: the same key of the same template names the same task.
-    priority: higher goes first among steps that wait for a place; a step's own is added. run_after: a time
-    with offset, or a delay from now. deadline_seconds: what the task may take from the time it may start,
-    instead of what its template says. version: as `@1.0.0` in the name. task_id: made here, so that the same
-    request sent twice is one task. The rest is kept with the task for people to find it by: up to 100 tags of
-    100 characters, 255 for the key and the names, 2 000 for the reason.
+    priority: from -100 to 100, higher goes first among steps that wait for a place; a step's own is added.
+    run_after: a time with offset, or a delay from now. deadline_seconds: what the task may take from the
+    time it may start, instead of what its template says. version: as `@1.0.0` in the name. task_id: made
+    here, so that the same request sent twice is one task. The rest is kept with the task for people to find
+    it by: up to 100 tags of 100 characters, 255 for the key and the names, 2 000 for the reason.
     """
 
     template: str | Template
@@ -114,7 +113,7 @@ def request_json(request: TaskRequest, settings: Settings, schemas: StoredSchema
         "correlation_id": _uuid(request.correlation_id, "correlation_id"),
         "parent_correlation_id": _uuid(request.parent_correlation_id, "parent_correlation_id"),
         "idempotency_key": _key(request.idempotency_key),
-        "request_digest": _digest(reference, context) if request.idempotency_key else "",
+        "request_digest": "" if request.idempotency_key is None else _digest(reference, context),
         "deadline_ms": _milliseconds(request.deadline_seconds),
         **_run_after(request.run_after),
     }
@@ -124,10 +123,7 @@ def request_json(request: TaskRequest, settings: Settings, schemas: StoredSchema
 
 def _reference(request: TaskRequest) -> Reference:
     if isinstance(request.template, str):
-        found = parse_reference(request.template)
-        if request.version is None:
-            return found
-        return parse_reference(f"{found.namespace}/{found.name}@{request.version}")
+        return _named(request.template, request.version)
     if not hasattr(type(request.template), "definition"):
         raise ValueRefused(f"template: must be a name or a template, not {shown(request.template)}")
     definition = request.template.definition
@@ -137,6 +133,17 @@ def _reference(request: TaskRequest) -> Reference:
             f"@{definition.version}"
         )
     return Reference(definition.namespace, definition.name, definition.version)
+
+
+def _named(name: str, version: str | None) -> Reference:
+    found = parse_reference(name)
+    if version is None or version == found.version:
+        return found
+    if found.version is not None:
+        raise ValueRefused(f"version: {shown(version)} was asked for, but the template is named {found}")
+    if not is_version(version):
+        raise ValueRefused(f"version: {shown(version)} is not a version such as 1.0.0")
+    return found._replace(version=version)
 
 
 def _context_text(request: TaskRequest, settings: Settings) -> str:
@@ -210,9 +217,9 @@ def _key(value: str | None) -> str | None:
 
 
 def _priority(value: int) -> int:
-    if type(value) is not int or abs(value) > LARGEST_PRIORITY:
+    if type(value) is not int or abs(value) > MAX_PRIORITY:
         raise ValueRefused(
-            f"priority: must be a whole number, {LARGEST_PRIORITY} at most either way, not {shown(value)}"
+            f"priority: must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {shown(value)}"
         )
     return value
 
@@ -226,6 +233,11 @@ def _tags(tags: Sequence[str]) -> list[str]:
     if len(listed) > MOST_TAGS:
         raise ValueRefused(f"tags: {len(listed)} are over the limit of {MOST_TAGS}")
     return [checked_text(tag, f"tags[{place}]", LONGEST_TAG) for place, tag in enumerate(listed)]
+
+
+def own_session(connection: Any) -> Any:
+    """The Session of this thread or request for a `scoped_session`; anything else as it is."""
+    return connection() if isinstance(connection, scoped_session) else connection
 
 
 def joined_connection(connection: Any) -> psycopg.Connection[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasker import TaskRequest, ValueRefused
-from tasker.db import queries
+from tasker.db import functions, queries
 from tasker.db.dead_letters import list_dead_letters
 from tasker.domain.errors import Rejected
 from tasker.domain.records import TaskFilter
@@ -44,7 +45,7 @@ def test_everything_at_its_limit_is_stored(tasks: Tasker) -> None:
         "source_system": LARGEST * 255,
         "reason": LARGEST * 2000,
         "tags": [LARGEST * 100] * 100,
-        "priority": 1_000_000,
+        "priority": 100,
     }
     request: dict[str, Any] = {"context": {"a": "x" * 1_048_000}, "run_after": timedelta(days=36_525)}
     task = tasks.submit(f"{'n' * 100}/{'t' * 100}", **request, **words)  # type: ignore[arg-type]
@@ -81,6 +82,14 @@ def test_one_request_that_is_refused_refuses_its_thousand_and_names_why(tasks: T
     with pytest.raises(ValueRefused, match=r"^reason: a string with a NUL"):
         tasks.submit_many(requests)
     assert tasks.database.call(queries.list_tasks).items == []
+
+
+def test_what_is_too_long_for_postgresql_is_refused_for_good_and_no_outage(tasks: Tasker) -> None:
+    key = "".join(f"{number:x}" for number in range(2000))  # too varied to be compressed
+    asked = {"id": str(UUID(int=1)), "namespace": "shop", "name": "report", "idempotency_key": key}
+    request = json.dumps([{**asked, "request_digest": "x", "priority": 0, "tags": [], "context": {}}])
+    with pytest.raises(Rejected, match="index row size"):
+        tasks.engine.run(functions.submit_tasks, request, joined=False)
 
 
 @pytest.mark.parametrize("wrong", ["\0", "\udcff"])

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import redis
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from tasker import IdempotencyConflict, Task, Tasker, TaskNotFound, TaskTemplate, ValueRefused
 from tasker.broker import EXIT_SECONDS
@@ -59,7 +59,7 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=["session", "sqlalchemy", "psycopg"])
+@pytest.fixture(params=["session", "scoped_session", "sqlalchemy", "psycopg"])
 def caller(request: pytest.FixtureRequest, engine: sa.Engine, database_url: str) -> Iterator[Caller]:
     if request.param == "psycopg":
         with psycopg.connect(database_url) as own:
@@ -69,6 +69,10 @@ def caller(request: pytest.FixtureRequest, engine: sa.Engine, database_url: str)
     elif request.param == "sqlalchemy":
         with engine.connect() as connection:
             yield Caller(connection, connection.commit, connection.rollback, connection.begin_nested)
+    elif request.param == "scoped_session":
+        scoped = scoped_session(sessionmaker(engine))
+        yield Caller(scoped, scoped.commit, scoped.rollback, scoped.begin_nested)
+        scoped.remove()
     else:
         with Session(engine) as session:
             yield Caller(session, session.commit, session.rollback, session.begin_nested)
@@ -197,6 +201,17 @@ def test_a_session_starts_its_tasks_by_itself_when_it_has_committed(
         session.execute(sa.text("select 1"))
         session.commit()
         assert messages(tasker, redis_client) == 0
+
+
+def test_a_scoped_session_starts_its_tasks_when_the_session_of_this_thread_has_committed(
+    tasker: Tasker, engine: sa.Engine, redis_client: redis.Redis
+) -> None:
+    scoped = scoped_session(sessionmaker(engine))
+    tasker.submit(one, connection=scoped)
+    assert messages(tasker, redis_client) == 0
+    scoped.commit()
+    assert messages(tasker, redis_client) == 1
+    scoped.remove()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tasker.db import queries
-from tasker.domain.errors import StepNotFound, TaskerError, TaskNotFound, TemplateNotFound
+from tasker.domain.errors import StepNotFound, TaskNotFound, TemplateNotFound, ValueRefused
 from tasker.domain.records import Page, TaskFilter, TaskRecord
 from tasker.domain.templates import TemplateDefinition
 from tasker.domain.version import Reference, parse_reference
@@ -95,7 +95,7 @@ def test_new_tasks_do_not_shift_the_pages_that_follow(protocol: Protocol) -> Non
 
 @pytest.mark.parametrize("cursor", ["", "x", "MjAzMA", "'; drop table tasker.tasks; --"])
 def test_a_made_up_cursor_is_refused(session: Connection, cursor: str) -> None:
-    with pytest.raises(TaskerError, match="is not the cursor of a list"):
+    with pytest.raises(ValueRefused, match="is not the cursor of a list"):
         queries.list_tasks(session, cursor=cursor)
 
 

@@ -66,7 +66,7 @@ def test_what_is_no_task_id_is_told_where_ids_are() -> None:
         (errors.TemplateError("a.yaml:1: x"), ExitCode.FAILURE),
         (errors.SettingsError("x"), ExitCode.FAILURE),
         (errors.SchemaBehind("x"), ExitCode.FAILURE),
-        (errors.ValueRefused("x"), ExitCode.FAILURE),
+        (errors.ValueRefused("x"), ExitCode.USAGE),
         (errors.TaskNotFound("x"), ExitCode.NOT_FOUND),
         (errors.StepNotFound("x"), ExitCode.NOT_FOUND),
         (errors.TemplateNotFound("x"), ExitCode.NOT_FOUND),

@@ -64,13 +64,24 @@ def refusal(**fields: Any) -> str:
         ({"correlation_id": "order-42"}, "correlation_id: 'order-42' is not a UUID"),
         ({"parent_correlation_id": 42}, "parent_correlation_id: 42 is not a UUID"),
         ({"task_id": "\0"}, "task_id: '\\x00' is not a UUID"),
-        ({"priority": 2**31}, "priority: must be a whole number, 1000000 at most either way"),
+        ({"priority": 101}, "priority: must be a whole number from -100 to 100, not 101"),
+        ({"priority": -101}, "priority: must be a whole number from -100 to 100, not -101"),
+        ({"priority": "5"}, "priority: must be a whole number"),
         ({"priority": 1.5}, "priority: must be a whole number"),
         ({"priority": True}, "priority: must be a whole number"),
         ({"run_after": "tomorrow"}, "run_after: must be a datetime or a timedelta"),
+        ({"run_after": 5}, "run_after: must be a datetime or a timedelta"),
         ({"run_after": timedelta.max}, "run_after: must be a datetime or a timedelta, 36525 days at most"),
         ({"run_after": datetime(2030, 1, 1)}, "request.run_after: the datetime 2030-01-01T00:00:00 has no t"),  # noqa: DTZ001
         ({"template": None}, "template: must be a name or a template, not None"),
+        ({"template": "Orders"}, 'template: "Orders" names none: "Orders" must be'),
+        ({"template": "x@1"}, 'template: "x@1": "1" is not a version'),
+        (
+            {"template": "x@1.0.0", "version": "1.0.1"},
+            "version: '1.0.1' was asked for, but the template is n",
+        ),
+        ({"template": "x", "version": "one"}, "version: 'one' is not a version such as 1.0.0"),
+        ({"template": "x", "version": 1}, "version: 1 is not a version such as 1.0.0"),
         ({"template": 7}, "template: must be a name or a template, not 7"),
         ({"context": [1]}, "context: must be a JSON object, not list"),
         ({"context": {"a": {1, 2}}}, "context.a: set is not JSON"),
@@ -80,6 +91,12 @@ def test_what_cannot_be_stored_is_refused_by_name_before_postgresql_is_asked(
     fields: dict[str, Any], message: str
 ) -> None:
     assert refusal(**fields).startswith(message)
+
+
+@pytest.mark.parametrize(("name", "version"), [("x@1.0.1", None), ("x@1.0.1", "1.0.1"), ("x", "1.0.1")])
+def test_the_version_may_stand_in_the_name_beside_it_or_in_both(name: str, version: str | None) -> None:
+    sent = json.loads(request_json(TaskRequest(name, version=version), Settings(), StoredSchemas({})))
+    assert (sent["name"], sent["version"]) == ("x", "1.0.1")
 
 
 def test_what_people_write_is_sent_as_they_wrote_it() -> None:

@@ -340,5 +340,5 @@ class TestVersion:
         "text", ["", "Orders/x", "a/b/c", "a/", "/a", "a@", "a@1", "a@1.0.0@2.0.0", "a b"]
     )
     def test_a_reference_to_nothing_is_refused(self, text: str) -> None:
-        with pytest.raises(TemplateError):
+        with pytest.raises(ValueRefused, match=r"^template: "):
             parse_reference(text)

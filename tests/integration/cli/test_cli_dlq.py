@@ -63,7 +63,7 @@ def test_letters_are_listed_newest_first_page_by_page_and_by_fingerprint(run: Ru
 def test_what_is_no_letter_no_cursor_and_no_reason_ends_with_its_own_code(run: Run, tasks: Tasker) -> None:
     assert tasks.task
     assert run("dlq", "show", "4").code == 3
-    assert run("dlq", "list", "--cursor", "x").code == 1
+    assert run("dlq", "list", "--cursor", "x").code == 2
     assert run("dlq", "list", "--cursor", "9" * 40, "-o", "json").json["items"] == []
     assert run("dlq", "list", "--reason", "tired").code == 2
     assert run("step", "park", f"{UNKNOWN}/charge").code == 3

@@ -65,6 +65,28 @@ def test_a_context_that_is_no_json_object_is_a_mistake_in_the_command(
     assert said in ended.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["task", "submit", STORED, "--idempotency-key", ""], "idempotency_key: must not be empty"),
+        (
+            ["task", "submit", STORED, "--idempotency-key", "k" * 256],
+            "idempotency_key: 256 characters are over",
+        ),
+        (["task", "submit", "Orders"], 'template: "Orders" names none'),
+        (["task", "list", "--template", "Orders"], 'template: "Orders" names none'),
+        (["template", "show", "a/b/c"], 'template: "a/b/c" names none'),
+        (["task", "list", "--cursor", "x"], '"x" is not the cursor of a list'),
+    ],
+)
+def test_a_value_that_cannot_be_taken_is_a_mistake_in_the_command(
+    run: Run, arguments: list[str], said: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: {said}")
+
+
 def test_what_does_not_exist_is_exit_code_3(run: Run) -> None:
     for arguments in (
         ["task", "show", UNKNOWN],
