@@ -98,11 +98,12 @@ def die_with_parent(parent: int) -> None:
 def _has_ended(pid: int) -> bool:
     """Whether there is no such process, or a child of ours that has ended and that nobody has waited for.
 
-    Celery looks for ended children every 5 s; it is left to reap them.
+    Celery looks for ended children every 5 s; it is left to reap them. macOS cannot tell before it has.
     """
-    with suppress(ChildProcessError):
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            return True
+    if sys.platform != "darwin":
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

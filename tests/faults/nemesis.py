@@ -22,6 +22,8 @@ from tests.processes import living
 
 LOAD = "tests.faults.apps.load"
 WORKERS = 2
+HURTING = {"kill child", "kill group", "kill main", "stop and continue"}
+"""The faults after which a handler may have to run again: its worker died, or was taken for dead."""
 RECONNECT_SECONDS = 60.0
 
 
@@ -73,7 +75,7 @@ class Soaked(Stand):
 class Nemesis:
     """Does one fault at a time; what it has stopped or killed goes on when it is done."""
 
-    def __init__(self, stand: Soaked, postgres: Postgres, rng: random.Random) -> None:
+    def __init__(self, stand: Soaked, postgres: Postgres, rng: random.Random, only: str | None) -> None:
         self._stand = stand
         self._postgres = postgres
         self._random = rng
@@ -97,6 +99,8 @@ class Nemesis:
             self.hold_broker,
             self.restart_coordinator,
         ]
+        if only is not None:
+            self._faults = [fault for fault in self._faults if fault.__name__ == only]
 
     @contextmanager
     def system(self) -> Iterator[None]:

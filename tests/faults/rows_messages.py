@@ -19,7 +19,6 @@ LATE = f"{APPS}.late"
     "FLUSHALL with a backlog",
     how="FLUSHALL with 200 tasks queued",
     expected="all of it is sent again, window by window",
-    quick=True,
 )
 def _(stand: Stand) -> None:
     with stand.running():

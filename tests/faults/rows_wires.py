@@ -64,7 +64,7 @@ CUTS = {
     "23": ("reply of a finish lost, with steps kept", "tasker.finish_steps", Cut.AFTER, True),
     "22c": ("finish cut off before its commit", "tasker.finish_steps", Cut.UNCOMMITTED, False),
     "23c": ("finish that never arrives", "tasker.finish_steps", Cut.BEFORE, False),
-    "18d": ("reply of a claim lost", "tasker.claim_steps", Cut.AFTER, True),
+    "18d": ("reply of a claim lost", "tasker.claim_steps", Cut.AFTER, False),
     "18e": ("claim cut off before its commit", "tasker.claim_steps", Cut.UNCOMMITTED, False),
 }
 for number, (fault, function, where, quick) in CUTS.items():
@@ -112,7 +112,6 @@ for number, fault, state in (
     "database away",
     how="every connection closed and refused for longer than a worker may be silent, while steps run",
     expected="outcomes are held and recorded; nobody is taken for dead, no handler runs twice",
-    quick=True,
 )
 def _(stand: Stand) -> None:
     with stand.running():

@@ -23,7 +23,7 @@ from tasker.db.migrate import migrate
 from tests.acceptance.effects import effects
 from tests.conftest import FAKE_CLOCK, quickest_folder
 from tests.faults.load import Load
-from tests.faults.nemesis import Nemesis, Postgres, Soaked
+from tests.faults.nemesis import HURTING, Nemesis, Postgres, Soaked
 from tests.processes import descendants
 
 SETTLE_SECONDS = 180
@@ -51,16 +51,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--every", type=float, default=4, help="seconds between two faults, on average")
+    parser.add_argument("--only", default=None, help="one kind of fault, such as crash_database")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"soak of {given.minutes:g} minutes, seed {seed}, a fault every {given.every:g} s")
-    odd = soak(given.minutes * 60, seed, given.every)
+    odd = soak(given.minutes * 60, seed, given.every, given.only)
     print("\n".join(["ODD:", *odd]) if odd else "nothing odd")
     print(f"seed {seed}")
     return 1 if odd else 0
 
 
-def soak(seconds: float, seed: int, every: float) -> list[str]:
+def soak(seconds: float, seed: int, every: float, only: str | None = None) -> list[str]:
     """Do it; what was odd."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=quickest_folder())))
@@ -73,7 +74,7 @@ def soak(seconds: float, seed: int, every: float) -> list[str]:
             connection.execute(FAKE_CLOCK.read_bytes())
         stand = stack.enter_context(Soaked(postgres.url, folder, seed, {}))
         chosen = [random.Random(seed + n) for n in range(3)]  # noqa: S311 - to be replayed
-        nemesis = Nemesis(stand, postgres, chosen[0])
+        nemesis = Nemesis(stand, postgres, chosen[0], only)
         stack.enter_context(nemesis.system())
         load = Load(stand, chosen[1])
         warm_up(load)
@@ -82,6 +83,8 @@ def soak(seconds: float, seed: int, every: float) -> list[str]:
         nemesis.repair()
         load.finish(SETTLE_SECONDS)
         odd = load.odd + judged(stand)
+        if not HURTING & set(nemesis.done):
+            odd += run_twice(stand)
         odd += resources(stand, nemesis, before)
         told(stand, load, nemesis)
         return odd
@@ -136,6 +139,21 @@ def judged(stand: Soaked) -> list[str]:
     for log in sorted(stand.folder.glob("*.log")):
         odd += [f"{log.name}: {line[:500]}" for line in log.read_text().splitlines() if DEFECTS.search(line)]
     return odd
+
+
+def run_twice(stand: Soaked) -> list[str]:
+    """Steps whose handler ran more often than it failed and completed."""
+    meant = """
+        select s.task_id || '/' || s.name, count(*) filter (where a.outcome in ('complete', 'retry', 'error'))
+        from tasker.steps s left join tasker.step_attempts a on a.step_id = s.id
+        group by s.id
+    """
+    had = effects(stand)
+    return [
+        f"{step} had {had[step]} effects for {ended} attempts, though no worker died"
+        for step, ended in stand.rows(meant)
+        if had[step] > ended
+    ]
 
 
 def held(stand: Soaked, nemesis: Nemesis) -> Held:
