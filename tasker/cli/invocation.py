@@ -93,7 +93,7 @@ class Invocation:
         from tasker.worker.application import import_application
 
         if self._celery is None:
-            import_application(self._module_named())
+            import_application(self._module_named(), self.settings)
 
     def _module_named(self) -> str:
         if self.settings.app:

@@ -234,11 +234,10 @@ def _templates(invocation: Invocation, paths: Sequence[Path]) -> list[Template]:
     from tasker.worker import registry
     from tasker.worker.yaml_file import read_templates
 
+    registry.process.obey(invocation.settings)
     if not paths:
         return list(registry.process.templates)
-    settings = invocation.settings
-    limits = {"max_bytes": settings.template_max_bytes, "max_steps": settings.template_max_steps}
-    return [each for path in paths for each in read_templates(path, **limits)]
+    return [each for path in paths for each in read_templates(path)]
 
 
 def _reference(template: Template) -> str:

@@ -14,7 +14,6 @@ from psycopg.rows import tuple_row
 
 from tasker.domain import errors
 from tasker.domain.replies import ClaimedStep, Claims, Finished, Moved, Submitted, SubmittedTask
-from tasker.domain.version import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,9 +61,7 @@ def translate(error: psycopg.Error) -> errors.TaskerError | None:
         return _RAISES[state](". ".join(part for part in parts if part))
     if state == "TK008":
         told = json.loads(diagnostic.message_detail or "{}")
-        asked = Reference(told["namespace"], told["name"], told["version"])
-        found = asked._replace(version=told["found"])
-        return errors.ContextUnchecked(diagnostic.message_primary or "", asked, found)
+        return errors.ContextUnchecked(diagnostic.message_primary or "", **told)
     if state in _SCHEMA_MISSING and "tasker" in (diagnostic.message_primary or ""):
         return errors.SchemaBehind(
             f"the schema is missing or behind ({diagnostic.message_primary}); run `tasker db migrate`"

@@ -49,7 +49,7 @@ def _load(report_to: int) -> None:
     failure: Exception | None = None
     try:
         settings = load_settings()
-        import_application(str(settings.app))
+        import_application(str(settings.app), settings)
         with closing(Database(settings.require_database_url(), connections=1)) as database:
             for line in number_edited(database):
                 note(line)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tasker.domain.version import Reference
-
 LONGEST_RETRY_AFTER_SECONDS = 366 * 24 * 3600
 
 
@@ -151,10 +149,15 @@ class WrongIsolation(TaskerError):
 
 
 class ContextUnchecked(TaskerError):
-    """A context came by the name of `template`, not held against the schema of the version `found`."""
+    """A context came by a template's name, not held against the schema of the version that counts, `found`.
 
-    def __init__(self, message: str, template: Reference, found: Reference) -> None:
-        self.template = template
+    `namespace`, `name` and `version` are what was asked for.
+    """
+
+    def __init__(self, message: str, *, namespace: str, name: str, version: str | None, found: str) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
         self.found = found
         super().__init__(message)
 

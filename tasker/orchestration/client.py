@@ -26,6 +26,7 @@ from tasker.domain.errors import (
 from tasker.domain.fit import fit_to
 from tasker.domain.loading import refuse_while_loading
 from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState
+from tasker.domain.version import Reference
 from tasker.orchestration import operate
 from tasker.orchestration.engine import Engine
 from tasker.orchestration.stored_schemas import KnownSchema, StoredSchemas
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
     from tasker.domain.records import StepRecord
     from tasker.domain.replies import Submitted
-    from tasker.domain.version import Reference
     from tasker.orchestration.submit import Template
     from tasker.settings import Settings
 
@@ -345,7 +345,9 @@ class Tasker:
                 if unknown_at_most < 0:
                     raise
                 unknown_at_most -= 1
-                schemas.learn(refused.template, self._stored_schema(refused.found, connection))
+                found = Reference(refused.namespace, refused.name, refused.found)
+                asked = found._replace(version=refused.version)
+                schemas.learn(asked, self._stored_schema(found, connection))
 
     def _stored_schema(self, version: Reference, connection: Any) -> tuple[dict[str, Any], str] | None:
         from tasker.db import queries

@@ -12,6 +12,7 @@ from celery import Celery
 from tasker import broker
 from tasker.domain.errors import SettingsError
 from tasker.domain.loading import loading
+from tasker.worker import registry
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -26,17 +27,20 @@ def load(module: str, settings: Settings) -> Celery:
     Celery instance), else one of our own, ready to run steps. Raises SettingsError when the module cannot be
     imported, and whatever declaring its templates raises.
     """
-    found = _celery_app(import_application(module), module.partition(":")[2])
+    found = _celery_app(import_application(module, settings), module.partition(":")[2])
     app = broker.connected(found, settings) if found else broker.celery_app(settings)
     broker.attach(app, settings)
     return app
 
 
-def import_application(module: str) -> ModuleType:
+def import_application(module: str, settings: Settings) -> ModuleType:
     """Import `module`, the current folder on the path; its templates and handlers are then registered.
+
+    Its templates are held to the limits of `settings`.
 
     Raises SettingsError when there is no such module, and whatever declaring its templates raises.
     """
+    registry.process.obey(settings)
     name = module.partition(":")[0]
     here = str(Path.cwd())
     if here not in sys.path:

@@ -103,6 +103,7 @@ class WorkerProcess:
         if pool not in POOLS:
             raise SettingsError(f"pool {pool} is not supported; use --pool with one of {', '.join(POOLS)}")
         url = settings.require_database_url()
+        registry.process.obey(settings)
         registry.process.check()
         self._worker = worker
         self._settings = settings

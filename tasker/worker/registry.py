@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tasker.domain.errors import TemplateError
 from tasker.domain.wording import did_you_mean
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tasker.domain.templates import StepDefinition, TemplateDefinition
+    from tasker.settings import Settings
+
+
+class TemplateLimits(NamedTuple):
+    """How large a template may be: bytes of its file, and steps."""
+
+    max_bytes: int
+    max_steps: int
 
 
 class Template(Protocol):
@@ -45,6 +53,24 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._templates: dict[tuple[str, str], Template] = {}
+        self._limits: TemplateLimits | None = None
+
+    @property
+    def limits(self) -> TemplateLimits:
+        """The limits of templates: those obeyed, else of the settings where the process runs.
+
+        Raises SettingsError when these are wrong.
+        """
+        if self._limits is None:
+            from tasker.settings import load_settings
+
+            return self.obey(load_settings())
+        return self._limits
+
+    def obey(self, settings: Settings) -> TemplateLimits:
+        """Hold templates that are read or checked from now on to these settings; returns the limits."""
+        self._limits = TemplateLimits(settings.template_max_bytes, settings.template_max_steps)
+        return self._limits
 
     @property
     def handlers(self) -> Mapping[str, Handler]:

@@ -172,7 +172,7 @@ class TaskTemplate:
             context_schema=schema,
             deadline_seconds=self.deadline_seconds,
         )
-        found += templates.problems(definition)
+        found += templates.problems(definition, max_steps=registry.process.limits.max_steps)
         for index, step in enumerate(definition.steps):
             for field, message in registry.process.step_problems(step, names):
                 found.append(Problem(("steps", index, field), message))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tasker.domain import retry, templates
 from tasker.domain.errors import TemplateError
 from tasker.domain.retry import Retry
-from tasker.domain.templates import MAX_STEPS, Problem, StepDefinition, TemplateDefinition
+from tasker.domain.templates import Problem, StepDefinition, TemplateDefinition
 from tasker.domain.version import split_full_name
 from tasker.domain.wording import did_you_mean
 from tasker.worker import registry
@@ -23,8 +23,6 @@ from tasker.worker.yaml_tree import Node, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-MAX_FILE_BYTES = 1 << 20
 
 Lines = Mapping[templates.Path, int]
 
@@ -139,12 +137,13 @@ class FileTemplate:
 
 
 def load_templates(
-    path: str | Path, *, max_bytes: int = MAX_FILE_BYTES, max_steps: int = MAX_STEPS
+    path: str | Path, *, max_bytes: int | None = None, max_steps: int | None = None
 ) -> list[FileTemplate]:
     """Read a template file, or every `.yaml` and `.yml` file below a folder, into the registry.
 
-    Raises TemplateError listing the problems of all files as `file:line: …`; nothing is registered then.
-    Handlers are looked up when a template is first used.
+    `max_bytes` of a file and `max_steps` of a template are the settings' when left out. Handlers are looked
+    up when a template is first used. Raises TemplateError listing the problems of all files, each with file
+    and line; nothing is registered then.
     """
     loaded = read_templates(path, max_bytes=max_bytes, max_steps=max_steps)
     for template in loaded:
@@ -153,14 +152,15 @@ def load_templates(
 
 
 def read_templates(
-    path: str | Path, *, max_bytes: int = MAX_FILE_BYTES, max_steps: int = MAX_STEPS
+    path: str | Path, *, max_bytes: int | None = None, max_steps: int | None = None
 ) -> list[FileTemplate]:
     """What `load_templates` reads, without registering it; for a look at files. Raises as it does."""
     found: list[str] = []
     loaded: list[FileTemplate] = []
+    limits = registry.process.limits
     for file in template_files(Path(path)):
         try:
-            loaded.append(_load(file, max_bytes, max_steps))
+            loaded.append(_load(file, max_bytes or limits.max_bytes, max_steps or limits.max_steps))
         except TemplateError as exc:
             found += exc.problems
     if found:

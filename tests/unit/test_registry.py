@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 
 import tasker
 from tasker import Retry, StepContext, TaskTemplate, TemplateError, step_handler
+from tasker.settings import Settings
 from tasker.worker.registry import Registry
 
 
@@ -344,3 +346,16 @@ def test_public_names_are_listed_and_others_are_attribute_errors() -> None:
     assert tasker.__version__
     with pytest.raises(AttributeError, match="module 'tasker' has no attribute 'Taskr'"):
         tasker.Taskr  # noqa: B018
+
+
+def test_templates_are_held_to_the_settings_of_the_process_or_to_those_it_is_told(
+    process_registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKER_TEMPLATE_MAX_STEPS", "1")
+    template = TaskTemplate("orders/fulfilment", version="1.0.0")
+    for name in ("one", "two"):
+        template.add_step(validate, name=name)
+    assert "2 steps are over the limit of 1" in problems_of(lambda: template.definition)
+    process_registry.obey(Settings(template_max_steps=2))
+    assert len(template.definition.steps) == 2

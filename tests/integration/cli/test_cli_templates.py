@@ -62,3 +62,19 @@ def test_files_are_stored_without_the_other_templates_of_their_module(
     assert [each["template"] for each in run("template", "list", "-o", "json").json["items"]] == [
         "orders/quick"
     ]
+
+
+def test_every_command_that_reads_templates_holds_them_to_the_limits_of_its_settings(
+    run: Run, shop: str, tmp_path: Path
+) -> None:
+    said = "4 steps are over the limit of 3"
+    few = {"TASKER_TEMPLATE_MAX_STEPS": "3"}
+    for command in (["template", "validate"], ["template", "register"], ["worker"]):
+        ended = run("-A", shop, *command, **few)
+        assert (ended.code, said in ended.err) == (1, True), ended
+    write(tmp_path / "hello.yaml", "name: hello\nversion: 1.0.0\nsteps: [{name: validate, handler: x}]\n")
+    write(tmp_path / "files.py", "from tasker import load_templates\nload_templates('hello.yaml')\n")
+    write(tmp_path / "tasker.yaml", "template_max_bytes: 20\n")
+    for command in (["template", "validate"], ["worker"]):
+        ended = run("--config", "tasker.yaml", "-A", "files", *command)
+        assert (ended.code, "hello.yaml: larger than 20 bytes" in ended.err) == (1, True), ended
