@@ -180,7 +180,8 @@ def server(connection: Connection) -> Server:
             current_setting('default_transaction_isolation') as default_transaction_isolation,
             (select setting::int from pg_settings where name = 'statement_timeout') / 1000.0
                 as statement_timeout_seconds,
-            (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+            -- unlike pg_stat_activity it shows everybody's to every role
+            (select sum(numbackends)::int from pg_stat_database) as connections,
             current_setting('max_connections')::int
                 - current_setting('superuser_reserved_connections')::int as max_connections
         """,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.system import APPS, System, eventually
+from tests.acceptance.system import APPS, System
 from tests.pooler import PROGRAM, pooler_before
 from workers import EXAMPLES
 
@@ -33,9 +33,6 @@ def test_the_examples_come_out_right_though_their_sessions_change_hands(
         pooled_system.ready(worker)
         for example in EXAMPLES.values():
             context = {**example.context, "trouble": {"step": "mean", "failures": 1}}
-            tasks = [pooled_system.submit(str(example.template.full_name), context) for _ in range(5)]
-            assert [pooled_system.settled(task) for task in tasks] == ["complete"] * 5
-            assert [example.found(task) for task in tasks] == [example.expected()] * 5
-        gone = "select count(*) from tasker.workers where stopped_at is null"
-        worker.stop()
-        eventually(lambda: pooled_system.one(gone) == 0, "the worker has said goodbye")
+            tasks = [pooled_system.submit(str(example.template.full_name), context) for _ in range(2)]
+            assert [pooled_system.settled(task) for task in tasks] == ["complete"] * 2
+            assert [example.found(task) for task in tasks] == [example.expected()] * 2

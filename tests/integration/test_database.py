@@ -91,7 +91,7 @@ def shown(database: Database, setting: str) -> object:
     return row and row[0]
 
 
-def test_our_connections_are_limited_and_those_of_the_caller_are_not(database_url: str) -> None:
+def test_our_connections_are_limited(database_url: str) -> None:
     database = Database(database_url)
     limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     assert [shown(database, limit) for limit in limits] == ["30s", "10s", "30s"]

@@ -96,6 +96,15 @@ def messages(tasker: Tasker, client: redis.Redis) -> int:
     return int(client.llen(QUEUE))
 
 
+def test_no_limit_or_setting_of_ours_reaches_the_callers_session(tasker: Tasker, database_url: str) -> None:
+    changed = "select name, setting from pg_settings where source = 'session' and name <> 'client_encoding'"
+    with psycopg.connect(database_url) as caller:
+        before = caller.execute(changed).fetchall()
+        tasker.submit(one, connection=caller)
+        assert caller.execute(changed).fetchall() == before
+        assert caller.prepare_threshold == 5
+
+
 def test_a_task_begins_to_exist_with_the_commit_and_is_published_once(
     tasker: Tasker, caller: Caller, redis_client: redis.Redis
 ) -> None:
