@@ -1,5 +1,5 @@
 -- Refuses a set of submit requests of which one would make a task of a template without an active version
--- (TK003), of one whose stored definition is not the one the caller holds (TK005), or, by a caller who holds
+-- (TK003), of one whose stored definition is not the one the caller holds (TK005, with it in DETAIL), or, by a caller who holds
 -- none, of one whose schema is not the one he held the context against (TK008, with the version in DETAIL). A
 -- request that names a task that exists, by its id or idempotency key, makes none. Reads only.
 create or replace function tasker.check_requests(p_requests jsonb)
@@ -88,6 +88,10 @@ begin
         errcode = 'TK005',
         message = format('template %s/%s@%s is stored with another definition',
             v_wrong.namespace, v_wrong.name, v_wrong.version),
+        detail = (
+            select definition::text
+            from tasker.templates
+            where namespace = v_wrong.namespace and name = v_wrong.name and version = v_wrong.version),
         hint = 'Give the changed template a new version.';
 end
 $$;

@@ -26,7 +26,6 @@ _RAISES = {
     "TK002": errors.WrongIsolation,
     "TK003": errors.TemplateNotFound,
     "TK004": errors.IdempotencyConflict,
-    "TK005": errors.TemplateConflict,
     "TK006": errors.TransactionEnded,
     "TK007": errors.AttemptEnded,
 }
@@ -59,6 +58,9 @@ def translate(error: psycopg.Error) -> errors.TaskerError | None:
     if state in _RAISES:
         parts = (diagnostic.message_primary, diagnostic.message_hint)
         return _RAISES[state](". ".join(part for part in parts if part))
+    if state == "TK005":
+        stored = json.loads(diagnostic.message_detail or "null")
+        return errors.TemplateConflict(diagnostic.message_primary or "", stored)
     if state == "TK008":
         told = json.loads(diagnostic.message_detail or "{}")
         return errors.ContextUnchecked(diagnostic.message_primary or "", **told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,14 @@ class TemplateError(TaskerError):
 
 
 class TemplateConflict(TaskerError):
-    """The same template version is already stored with another content; publish a new version."""
+    """The same template version is already stored with another content; publish a new version.
+
+    The message says what differs. `stored` is the definition that is stored, None where it is not known.
+    """
+
+    def __init__(self, message: str = "", stored: dict[str, Any] | None = None) -> None:
+        self.stored = stored
+        super().__init__(message)
 
 
 # --- whoever runs the system acts ---------------------------------------------------------------

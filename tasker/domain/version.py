@@ -62,6 +62,18 @@ def is_version(version: object) -> bool:
     )
 
 
+def bumped(version: str) -> str:
+    """The version to give to what has changed since `version`: 1.0.0 -> 1.0.1, 1.0.0-rc.1 -> 1.0.0-rc.2."""
+    parts = _SEMVER.fullmatch(version)
+    if parts is None:
+        raise ValueError(f"{version!r} is not a version such as 1.0.0")
+    before, dot, last = version.partition("+")[0].rpartition(".")
+    if last.isdigit():
+        return f"{before}{dot}{int(last) + 1}"
+    core, _, patch = parts["core"].rpartition(".")
+    return f"{core}.{int(patch) + 1}"
+
+
 def version_key(version: str) -> str:
     """A text that sorts by bytes (`collate "C"`) as SemVer orders versions.
 

@@ -19,6 +19,7 @@ from tasker.domain.errors import (
     StepNotFound,
     TaskerError,
     TaskNotFound,
+    TemplateConflict,
     TemplateNotFound,
     ValueRefused,
     WaitTimeout,
@@ -38,7 +39,7 @@ from tasker.orchestration.submit import (
     refusal_undone,
     request_json,
 )
-from tasker.orchestration.templates import store_templates
+from tasker.orchestration.templates import explained, store_templates
 from tasker.orchestration.waiting import Poller
 from tasker.settings import load_settings
 
@@ -319,16 +320,19 @@ class Tasker:
 
     def _submit(self, requests: Sequence[TaskRequest], connection: Any) -> list[Task]:
         refuse_while_loading("a task is submitted")
+        connection = own_session(connection)
         try:
             reply = self._checked(requests, connection)
         except Rejected as error:
             raise ValueRefused(str(error)) from None
+        except TemplateConflict as conflict:
+            raise explained(conflict, (each.definition for each in _objects(requests))) from None
         except TemplateNotFound:
-            objects = {id(r.template): r.template for r in requests if not isinstance(r.template, str)}
+            objects = _objects(requests)
             if not objects:
                 raise
             # outside a caller's transaction: definitions are not part of what that may roll back
-            store_templates(self.database, objects.values(), self.celery.conf.task_default_queue)
+            store_templates(self.database, objects, self.celery.conf.task_default_queue)
             reply = self._checked(requests, connection)
         return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
 
@@ -360,7 +364,6 @@ class Tasker:
     def _send(self, text: str, connection: Any) -> Submitted:
         if connection is None:
             return self.engine.run(functions.submit_tasks, text, joined=False)
-        connection = own_session(connection)
         joined = joined_connection(connection)
         with refusal_undone(joined):
             reply = functions.submit_tasks(joined, text, joined=True, moves=False)
@@ -373,3 +376,8 @@ class Tasker:
             self.engine.run(functions.dispatch_tasks, tasks[:SUBMIT_TASKS])
         except TaskerError as error:
             _log.warning("%s; the coordinator starts the tasks of this transaction", error)
+
+
+def _objects(requests: Sequence[TaskRequest]) -> list[Template]:
+    """The template objects among what is asked for, each once."""
+    return list({id(r.template): r.template for r in requests if not isinstance(r.template, str)}.values())

@@ -6,13 +6,15 @@ import json
 from typing import TYPE_CHECKING, Protocol
 
 from tasker.db import functions
+from tasker.domain.difference import conflict_text
+from tasker.domain.errors import TemplateConflict
+from tasker.domain.templates import TemplateDefinition
 from tasker.domain.version import version_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tasker.db.engine import Database
-    from tasker.domain.templates import TemplateDefinition
 
 
 class HasDefinition(Protocol):
@@ -34,11 +36,21 @@ def store_templates(database: Database, templates: Iterable[HasDefinition], queu
 
 
 def store(database: Database, definition: TemplateDefinition, queue: str) -> bool:
-    """Store one version; False if it was there."""
-    return database.call(
-        functions.register_template,
-        json.dumps(definition.to_json()),
-        definition.digest,
-        version_key(definition.version),
-        queue,
-    )
+    """Store one version; False if it was there. Raises TemplateConflict."""
+    text = json.dumps(definition.to_json())
+    key = version_key(definition.version)
+    try:
+        return database.call(functions.register_template, text, definition.digest, key, queue)
+    except TemplateConflict as conflict:
+        raise explained(conflict, [definition]) from None
+
+
+def explained(conflict: TemplateConflict, given: Iterable[TemplateDefinition]) -> TemplateConflict:
+    """The conflict with what differs between what is stored and the one of `given` that it is about."""
+    if conflict.stored is None:
+        return conflict
+    stored = TemplateDefinition.from_json(conflict.stored)
+    for each in given:
+        if (each.full_name, each.version) == (stored.full_name, stored.version):
+            return TemplateConflict(conflict_text(stored, each), conflict.stored)
+    return conflict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -13,7 +13,15 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from tasker import IdempotencyConflict, Task, Tasker, TaskNotFound, TaskTemplate, ValueRefused
+from tasker import (
+    IdempotencyConflict,
+    Task,
+    Tasker,
+    TaskNotFound,
+    TaskTemplate,
+    TemplateConflict,
+    ValueRefused,
+)
 from tasker.broker import EXIT_SECONDS
 from tasker.db import functions
 from tasker.orchestration.templates import store_templates
@@ -29,6 +37,13 @@ two = TaskTemplate("joined/two", version="1.0.0")
 @two.step(handler="joined/two.work")
 def work() -> None:
     """No worker runs here; steps are published and that is all."""
+
+
+class Changed:
+    """`one`, edited under the version it had."""
+
+    context_type = None
+    definition = replace(one.definition, deadline_seconds=60)
 
 
 class Undone(Exception):
@@ -194,6 +209,14 @@ def test_a_template_the_database_lacks_is_stored_beside_the_transaction(
     caller.rollback()
     assert not exists(task)
     assert exists(tasker.submit("joined/two"))
+
+
+def test_a_changed_template_object_is_refused_with_what_differs(tasker: Tasker, caller: Caller) -> None:
+    for connection in (None, caller.handle):
+        with pytest.raises(
+            TemplateConflict, match=r"  deadline_seconds: nothing -> 60.0\ngive it version 1.0.1"
+        ):
+            tasker.submit(Changed(), connection=connection)
 
 
 def test_a_session_starts_its_tasks_by_itself_when_it_has_committed(

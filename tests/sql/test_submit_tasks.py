@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from operator import itemgetter
@@ -277,8 +278,9 @@ def test_a_template_stored_with_another_definition_than_the_callers_is_refused(p
     protocol.register("a > b")
     digest = definition("a > b").digest
     protocol.submit(version="1.0.0", digest=digest)
-    with protocol.refused("TK005"):
+    with protocol.refused("TK005") as caught:
         protocol.submit_all([request(), request(version="1.0.0", digest="other")])
+    assert json.loads(caught.value.diag.message_detail or "") == definition("a > b").to_json()
     assert task_count(protocol) == 1
 
 

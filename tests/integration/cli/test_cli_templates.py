@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from tests.integration.cli.typed import Run, write
+from tests.integration.cli.typed import SHOP, Run, write
 
 
 def test_template_validate_reports_every_problem_of_every_file_and_stores_nothing(
@@ -78,3 +78,19 @@ def test_every_command_that_reads_templates_holds_them_to_the_limits_of_its_sett
     for command in (["template", "validate"], ["worker"]):
         ended = run("--config", "tasker.yaml", "-A", "files", *command)
         assert (ended.code, "hello.yaml: larger than 20 bytes" in ended.err) == (1, True), ended
+
+
+def test_a_changed_template_is_refused_with_what_differs_and_the_version_to_give(
+    run: Run, shop: str, tmp_path: Path
+) -> None:
+    assert run("-A", shop, "template", "register").code == 0
+    declared = "@fulfilment.step\ndef charge"
+    assert declared in SHOP
+    write(tmp_path / "shop.py", SHOP.replace(declared, '@fulfilment.step(queue="slow")\ndef charge'))
+    ended = run("-A", shop, "template", "register")
+    assert ended.code == 4
+    assert ended.err.splitlines() == [
+        "error: template orders/fulfilment@1.0.0 is stored with another definition:",
+        "    charge.queue: nothing -> 'slow'",
+        "  give it version 1.0.1",
+    ]
