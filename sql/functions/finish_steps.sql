@@ -105,7 +105,20 @@ begin
 
     v_publish := tasker.advance_tasks(v_moves, v_now, null, v_keep);
     if cardinality(v_moves) = 0 then
-        v_publish := v_children;  -- a repeat answers from the state it finds
+        -- a repeat answers from the state it finds, for what was recorded of it and not for what was refused
+        v_publish := array(
+            select e.child_id
+            from jsonb_to_recordset(p_outcomes) as o (step_id bigint, attempt integer, claim_id uuid)
+            cross join lateral (
+                select outcome, claim_id
+                from tasker.step_attempts
+                where step_id = o.step_id and attempt = o.attempt
+                offset 0
+            ) a
+            cross join lateral (
+                select child_id from tasker.step_edges where parent_id = o.step_id offset 0
+            ) e
+            where a.outcome = 'complete' and a.claim_id = o.claim_id);
     end if;
 
     return json_build_object(
