@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,9 +28,19 @@ RAISED = {
     "endless": ("ValueError", "x" * 1000),
     "caused_by_many": ("ValueError", "number 9999"),
     "telling": ("ValueError", "Authorization: ***"),
+    "naming": ("ValueError", "the literal ***"),
     "leaving": ("SystemExit", "3"),
     "soon": ("tasker.RetryableError", "busy"),
 }
+
+
+def with_password(url: str) -> tuple[str, str]:
+    """A URL of the same database that has a password, and this password."""
+    parts = urlsplit(url)
+    if parts.password is not None:
+        return url, parts.password
+    query = f"{parts.query}&password={SECRET}".lstrip("&")
+    return parts._replace(query=query).geturl(), SECRET
 
 
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
@@ -38,7 +49,12 @@ def test_nothing_that_a_handler_returns_or_raises_stops_its_worker_or_another_st
 ) -> None:
     system = own_system
     options = ("--concurrency", "1", "--pool", pool)
-    variables = {"TASKER_TEST_SECRET": SECRET, "TASKER_LOG_FORMAT": "json"}
+    url, secret = with_password(system.database_url)
+    variables = {
+        "TASKER_TEST_SECRET": secret,
+        "TASKER_LOG_FORMAT": "json",
+        "TASKER_DATABASE_URL": url,
+    }
     with system.worker(f"{APPS}.hostile", *options, **variables) as worker:
         system.ready(worker)
         task = system.submit("hostile/all")
@@ -58,9 +74,10 @@ def test_nothing_that_a_handler_returns_or_raises_stops_its_worker_or_another_st
             assert len(json.dumps(error, ensure_ascii=False).encode()) <= 16 << 10
         stored = system.rows("select to_jsonb(a)::text from tasker.step_attempts a")
         stored += system.rows("select to_jsonb(l)::text from tasker.dead_letters l")
-        assert SECRET not in str(stored)
-        assert SECRET not in worker.log.read_text()
+        assert secret not in str(stored)
+        assert secret not in worker.log.read_text()
         assert "cannot log in" in worker.log.read_text()
+        assert "it is ***" in worker.log.read_text()
         processes = system.one("select count(*) from tasker.workers")
         assert system.settled(system.submit("hostile/all")) == "error"
         assert system.one("select count(*) from tasker.workers") == processes

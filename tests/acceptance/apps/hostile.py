@@ -96,6 +96,12 @@ def telling(step: StepContext) -> None:
 
 
 @template.step(max_attempts=1)
+def naming(step: StepContext) -> None:
+    step.log.error("the database's own password", said=f"it is {SECRET}")
+    raise ValueError(f"the literal {SECRET}")
+
+
+@template.step(max_attempts=1)
 def leaving() -> None:
     raise SystemExit(3)
 
