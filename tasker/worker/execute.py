@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -32,6 +33,7 @@ from tasker.worker import registry
 from tasker.worker.around import around
 from tasker.worker.binding import Binding, bind
 from tasker.worker.context import LateResults, StepContext
+from tasker.worker.report import report_failure
 from tasker.worker.transactional import InTransaction
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
     from tasker.worker.limits import Limits, Running
+
+
+_log = logging.getLogger(__name__)
 
 
 class Executor:
@@ -61,6 +66,7 @@ class Executor:
         Raises only when this process is told to end: the attempt is then nobody's failure.
         """
         begun = time.monotonic()
+        _log.debug("step %s of task %s begins", step.name, step.task_id)
         try:
             if step.transactional:
                 kind = self._binding(step, task, self._results(step)).connection_kind
@@ -83,7 +89,10 @@ class Executor:
             # asked last: it may also be told while the error is read, which lets nothing out
             if terminate_handler_fired() or issubclass(type(error), WorkerTerminate):
                 raise
+            if not issubclass(type(error), StepCancelled):  # somebody else has ended it, and said why
+                report_failure(outcome)
             return outcome
+        _log.debug("step %s of task %s has returned", step.name, step.task_id)
         return Outcome(step, begun, time.monotonic(), result=text)
 
     def _call(self, step: ClaimedStep, task: Mapping[str, Any], connection: Any = None) -> str:

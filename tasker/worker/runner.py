@@ -20,6 +20,7 @@ from tasker.worker.batch import Batch
 from tasker.worker.execute import Executor
 from tasker.worker.interrupt import where
 from tasker.worker.limits import Limits
+from tasker.worker.report import report_failure
 from tasker.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Runner:
         """The failure of a handler that does not end, unless somebody has ended its attempt already."""
         if not running.cancelled:
             error = running.error().with_traceback(where(running.thread, below=__name__))
-            yield failed(
+            outcome = failed(
                 running.step,
                 error,
                 running.begun,
@@ -188,6 +189,8 @@ class Runner:
                 self._settings.error_max_bytes,
                 redaction=redaction(self._settings),
             )
+            report_failure(outcome)
+            yield outcome
 
     def _ask(self, batches: Sequence[Batch], now: float) -> None:
         """Whether somebody has ended the attempts of handlers that run for long."""

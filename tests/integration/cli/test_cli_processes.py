@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,8 +27,11 @@ from tests.integration.cli.typed import (
 
 
 @contextmanager
-def working(environment: dict[str, str], folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker that is ready; it is told to stop at the end, and must end well."""
+def working(
+    environment: dict[str, str], folder: Path, *command: str, log: list[str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A worker that is ready; it is told to stop at the end, and must end well. `log` gets what it said."""
+    log = [] if log is None else log
     with subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -39,11 +43,11 @@ def working(environment: dict[str, str], folder: Path, *command: str) -> Iterato
     ) as process:
         assert process.stdout
         try:
-            said = list(until_ready(process.stdout))
-            assert any("ready" in line for line in said), "".join(said)
+            log += until_ready(process.stdout)
+            assert any("ready" in line for line in log), "".join(log)
             yield process
             process.terminate()
-            process.communicate(timeout=SECONDS)
+            log += process.communicate(timeout=SECONDS)[0].splitlines()
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -60,7 +64,8 @@ def test_a_failed_step_is_explained_retried_and_waited_for(
     run: Run, environment: dict[str, str], shop: str, tmp_path: Path
 ) -> None:
     worker = ("tasker", "-A", shop, "worker", "--concurrency", "1", "--queues", "celery")
-    with working(environment, tmp_path, *worker) as process:
+    log: list[str] = []
+    with working(environment, tmp_path, *worker, log=log) as process:
         submitted = run("task", "submit", "orders/fulfilment", "-c", '{"amount": 3}', "--wait", "-o", "json")
         assert (submitted.code, submitted.json["state"], submitted.json["created"]) == (10, "error", True)
         task = submitted.json["task_id"]
@@ -74,8 +79,13 @@ def test_a_failed_step_is_explained_retried_and_waited_for(
         waited = run("task", "wait", task, "--timeout", "20s", "-o", "json")
         assert (waited.code, waited.json["steps"][3]["result"]) == (0, "paid, from shelf 4")
         assert run("task", "why", task).out == "the task is complete; nothing is unfinished\n"
-        assert run("doctor").code == 0
+        assert run("doctor", PGOPTIONS="-c synchronous_commit=on").code == 0
     assert process.returncode == 0
+    (line,) = [json.loads(line) for line in log if "failed for good" in line]
+    assert line["level"] == "error"
+    first, second = line["event"].splitlines()[:2]
+    assert first.startswith(f"step charge of task {task} failed for good, attempt 1 of 3: tasker.Perm")
+    assert second == "Traceback (most recent call last):"
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
