@@ -16,7 +16,8 @@ DIAMOND = ((), (0,), (0,), (1, 2))
 LINES = frozenset({"lose", "double", "act_unanswered", "call_again", "check_first"})
 """What brokers and connections do: messages lost and doubled; answers lost; calls that arrive late, or wait
 between their first look and their locks."""
-ALL_OPERATORS = frozenset({"cancel", "pause", "skip", "resolve", "retry", "rerun"})
+OPERATORS = frozenset({"cancel", "pause", "skip", "resolve", "retry", "rerun", "park_by_hand"})
+LIMITS = frozenset({"miss_start", "pass_deadline"})
 
 CASES = (
     Case("chain, any two faults", CHAIN, faults=LINES | {"crash", "fail"}, budget=2),
@@ -41,7 +42,7 @@ CASES = (
     Case(
         "operators",
         CHAIN,
-        operators=ALL_OPERATORS,
+        operators=OPERATORS | LIMITS,
         meddles=2,
         faults=frozenset({"fail", "act_unanswered", "crash"}),
         budget=1,
@@ -49,7 +50,7 @@ CASES = (
     Case(
         "operators, two roots",
         JOIN,
-        operators=ALL_OPERATORS,
+        operators=OPERATORS | LIMITS,
         meddles=1,
         faults=frozenset({"fail"}),
         budget=1,

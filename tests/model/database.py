@@ -141,7 +141,18 @@ def finish_steps(world: World, call: Call) -> tuple[Ids, Ids]:
         win(world, step, call)
     if world.case.without != "answers are read from the state":
         kept = tuple(step for step in children if call.keep and holds(world, step, call.claim))
-    return kept, tuple(step for step in children if world.steps[step].state == "enqueued")
+    publish = opened if done else recorded_children(world, call)
+    return kept, tuple(step for step in publish if world.steps[step].state == "enqueued")
+
+
+def recorded_children(world: World, call: Call) -> Ids:
+    """What a repeat of a finish publishes again: the children of what was recorded of it."""
+    recorded = [
+        (step, claim, kind)
+        for step, claim, kind in call.payload
+        if (world.steps[step].state, world.steps[step].claim) == ("complete", claim)
+    ]
+    return world.children_of(tuple(recorded))
 
 
 def record(world: World, step: int, claim: int, kind: str) -> bool:
@@ -310,9 +321,27 @@ def retry_step(world: World, step: int) -> Ids:
     """retry_steps.sql; answers what to publish."""
     row = world.steps[step]
     row.failures, row.losses, row.alone = 0, 0, False
-    offer(world, step)
+    if row.left:  # parked before its parents were done
+        move(world, step, "pending")
+    else:
+        offer(world, step)
     settle(world)
     return (step,) if row.state == "enqueued" else ()
+
+
+def fail_step(world: World, step: int) -> None:
+    """park_by_hand.sql, and expire_steps.sql for a step that nobody began in time."""
+    move(world, step, "error")
+    settle(world)
+
+
+def expire_tasks(world: World) -> None:
+    """expire_tasks.sql: the deadline has passed, and what is active ends in error."""
+    for step, row in enumerate(world.steps):
+        if row.state in ACTIVE:
+            end_attempt(world, step)
+            move(world, step, "error")
+    settle(world)
 
 
 def rerun_step(world: World, step: int) -> Ids:

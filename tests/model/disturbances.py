@@ -187,6 +187,8 @@ def of_operators(world: World) -> Iterator[Action]:
         yield Action(cancel)
     if "pause" in can and task == "in_progress":
         yield Action(pause)
+    if "pass_deadline" in can and task in ("in_progress", "paused"):
+        yield Action(pass_deadline)
     if task != "cancelled":
         for step, row in enumerate(world.steps):
             for event, run, *kinds in OPERATIONS:
@@ -226,16 +228,37 @@ def retry(world: World, step: int) -> None:
 
 
 @meddling
+def park_by_hand(world: World, step: int) -> None:
+    """an operator parks {step} (park_by_hand)"""
+    database.fail_step(world, step)
+
+
+@meddling
+def miss_start(world: World, step: int) -> None:
+    """nobody has begun {step} in time (expire_steps)"""
+    database.fail_step(world, step)
+
+
+@meddling
+def pass_deadline(world: World) -> None:
+    """the deadline of the task passes (expire_tasks)"""
+    database.expire_tasks(world)
+
+
+@meddling
 def rerun(world: World, step: int) -> None:
     """an operator reruns {step} and all after it"""
     world.publish(database.rerun_step(world, step))
 
 
-FROM = {event: allowed(STEP_MOVES, event) for event in ("skip", "resolve", "retry")} | {"rerun": SATISFYING}
+EVENTS = ("skip", "resolve", "retry", "park_by_hand", "miss_start")
+FROM = {event: allowed(STEP_MOVES, event) for event in EVENTS} | {"rerun": SATISFYING}
 OPERATIONS = (
     ("skip", skip),
     ("resolve", resolve, "resolved_manually"),
     ("resolve", resolve, "complete"),
     ("retry", retry),
+    ("park_by_hand", park_by_hand),
+    ("miss_start", miss_start),
     ("rerun", rerun),
 )

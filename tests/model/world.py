@@ -235,10 +235,20 @@ class World:
             call.heard
             and (
                 (call.kind == "claim" and step in call.payload)
-                or (call.kind == "finish" and step in self.children_of(call.payload))
+                or (call.kind == "finish" and self.will_free(call, step))
                 or (call.kind == "release" and self.steps[step].claim == call.claim and step in call.payload)
             )
             for call in self.calls
+        )
+
+    def will_free(self, call: Call, step: int) -> bool:
+        """Whether a finish has recorded, or will record, a parent of the step, and so publish the step."""
+        return any(
+            kind == "complete"
+            and step in self.case.children[parent]
+            and self.steps[parent].claim == claim
+            and self.steps[parent].state in ("in_progress", "complete")
+            for parent, claim, kind in call.payload
         )
 
     # Freezing
