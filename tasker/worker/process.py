@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from tasker.settings import Settings
 
+LARGEST_ID = (1 << 63) - 1
+"""Of a bigint."""
+
 POOLS = ("prefork", "threads", "solo")
 CONNECTIONS = 4
 """Of each process that runs handlers: one for each handler thread in turn, the watchdog and the loops."""
@@ -91,7 +94,17 @@ def run_steps(ids: list[int], queue: str) -> None:
     """The Celery task: run the steps of one message."""
     if _running is None:
         raise SettingsError("tasker.run_steps was called outside a Celery worker; submit tasks instead")
-    _running.runner.run(ids, queue)
+    _running.runner.run(checked(ids), queue)
+
+
+def checked(ids: object) -> list[int]:
+    """Step ids as Tasker sends them. Raises ValueError: what else a message holds is for nobody to run.
+
+    Asked of PostgreSQL, some of it would look like a schema that is behind, and be asked for ever.
+    """
+    if isinstance(ids, list) and all(type(step) is int and 0 < step <= LARGEST_ID for step in ids):
+        return ids
+    raise ValueError(f"a message that is none of Tasker's names the steps {ids!r:.100}; it is dropped")
 
 
 class WorkerProcess:

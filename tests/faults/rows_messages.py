@@ -147,7 +147,18 @@ def _(stand: Stand) -> None:
     with stand.running() as worker:
         done = stand.fans(1)
         assert_once(stand, done)
-        for ids in ([10**15], stand.step_ids(done[0]), [], ["one"], "text", None, [1.5], [10**30]):
+        for ids in (
+            [10**15],
+            stand.step_ids(done[0]),
+            [],
+            ["one"],
+            "text",
+            None,
+            [1.5],
+            [10**30],
+            [True],
+            {"1": 2},
+        ):
             stand.send(ids)
         stand.send([1], surprise=True)
         assert_once(stand, [*done, *stand.fans(2)])
