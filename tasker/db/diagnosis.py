@@ -145,6 +145,36 @@ def abandoned_attempts(connection: Connection) -> AbandonedAttempts:
     return row
 
 
+def worker_places(connection: Connection, queues: Sequence[str]) -> list[WorkerPlaces]:
+    """What each live worker of these queues can take and what it runs, the longest running first.
+
+    Of a claim only the first unfinished step is listed: the others wait behind it, in the same place.
+    """
+    return fetch(
+        connection,
+        WorkerPlaces,
+        """
+        with running as (
+            select distinct on (a.worker_id, a.claim_id) coalesce(own.parent_id, own.id) as main,
+                s.task_id || '/' || s.name as step,
+                extract(epoch from tasker.clock() - a.claimed_at)::float8 as seconds
+            from tasker.step_attempts a
+            join tasker.workers own on own.id = a.worker_id and own.stopped_at is null
+            join tasker.steps s on s.id = a.step_id
+            where a.finished_at is null
+            order by a.worker_id, a.claim_id, a.claimed_at, a.step_id
+        )
+        select m.queues, m.free = 0 and m.beats > 0 as full,
+            (select count(*) from tasker.workers where parent_id = m.id and stopped_at is null) as children,
+            array(select step from running where main = m.id order by seconds desc, step) as steps,
+            array(select seconds from running where main = m.id order by seconds desc, step) as seconds
+        from tasker.workers m
+        where m.stopped_at is null and m.kind = 'main' and m.queues && %(queues)s::text[]
+        """,
+        {"queues": list(queues)},
+    )
+
+
 def clock(connection: Connection) -> datetime:
     """The database's time."""
     (row,) = fetch(connection, _Instant, "select tasker.clock() as at")
@@ -197,6 +227,20 @@ class Server(NamedTuple):
     statement_timeout_seconds: float
     connections: int
     max_connections: int
+
+
+class WorkerPlaces(NamedTuple):
+    """A live worker: whether it said at its last beat that it can take nothing, and what it runs.
+
+    `children` is 0 where threads of one process run the steps. A handler whose attempt was ended, by a cancel
+    for instance, still has its place and is not among `steps`.
+    """
+
+    queues: list[str]
+    full: bool
+    children: int
+    steps: list[str]
+    seconds: list[float]
 
 
 class AbandonedAttempts(NamedTuple):

@@ -27,6 +27,9 @@ SKEW_SECONDS = 2.0
 LATE_SECONDS = 30.0
 """What the loops should have moved within a second or two."""
 
+BACKLOG_SECONDS = 60.0
+"""A message that is older has waited for workers that are busy with others."""
+
 CONNECTIONS_SHARE = 0.9
 """Beyond this share of PostgreSQL's connections the next worker may find none."""
 
@@ -56,6 +59,7 @@ def checks(connection: Connection, *, hours: float | None = HOURS_CHECKED) -> li
         *_stopped_workers(connection),
         *_overdue(connection),
         *_unserved(connection),
+        *_backlogs(health),
         *_paused(connection),
         *_clock(connection),
         *_indexes(connection),
@@ -145,6 +149,20 @@ def _unserved(connection: Connection) -> Iterator[Finding]:
         )
     if not lacking:
         yield Finding("handlers", ok=True, text="live workers have every handler that steps wait for")
+
+
+def _backlogs(health: SystemHealth) -> Iterator[Finding]:
+    for queue in health.queues:
+        seconds = queue.oldest_enqueued_seconds or 0.0
+        if seconds > BACKLOG_SECONDS and queue.workers and not queue.paused:
+            yield Finding(
+                "backlog",
+                ok=True,
+                text=f"{_steps(queue.enqueued)} enqueued on queue `{queue.name}`, the oldest for "
+                f"{duration(seconds)}",
+                remedy="its workers are busy: `tasker task why` names the steps that run; start more workers "
+                "if that lasts",
+            )
 
 
 def _paused(connection: Connection) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from tasker.db.diagnosis import WorkerPlaces
     from tasker.db.functions import Connection
     from tasker.domain.records import Hold, Readiness
 
@@ -53,7 +54,7 @@ SENTENCES = {
     "task_paused": "{name} is held: the task is paused",
     "given_back": "{name} was given back by a worker that lacks handler `{handler}`; offered again {due}",
     "running": "{name} has been running for {since} of at most {limit} (attempt {attempt}) {place}",
-    "message_out": "{name} has been enqueued on queue `{queue}` for {since}{again}; live workers serve it",
+    "message_out": "{name} has been enqueued on queue `{queue}` for {since}{again}; {served}",
     "back_off": "{name} waits for a retry, {due} ({error})",
     "timer": "{name} waits for its time, {due}",
     "task_not_started": "{name} starts with its task, {due}",
@@ -95,8 +96,12 @@ def why(connection: Connection, task: UUID, step: str | None = None) -> list[Rea
         rows = [row for row in rows if row.step_id == known.id]
     unfinished = sorted((row for row in rows if row.blocking_reasons), key=_urgency)
     paused = holds.queue_holds(connection, list({row.queue for row in unfinished}))
+    out = {row.queue for row in unfinished if row.blocking_reasons[0] == "message_out"}
+    workers = diagnosis.worker_places(connection, list(out)) if out else []
+    served = {queue: _served([each for each in workers if queue in each.queues]) for queue in out}
     reasons = [
-        Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row, paused)) for row in unfinished
+        Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row, paused, served))
+        for row in unfinished
     ]
     return [
         *_missing_coordinator(connection, unfinished),
@@ -109,7 +114,7 @@ def _urgency(row: Readiness) -> int:
     return _URGENCY[row.blocking_reasons[0]]
 
 
-def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
+def _sentence(row: Readiness, paused: Mapping[str, Hold], served: Mapping[str, str]) -> str:
     sentence = SENTENCES[row.blocking_reasons[0]].format(
         name=row.name,
         task=row.task_id,
@@ -127,6 +132,7 @@ def _sentence(row: Readiness, paused: Mapping[str, Hold]) -> str:
         again=f", its message sent again {_times(row.republished)}" if row.republished else "",
         parents=_parents(row),
         held=held(paused.get(row.queue), row.at),
+        served=served.get(row.queue, ""),
     )
     return sentence + _letter(row)
 
@@ -167,6 +173,25 @@ def _parents(row: Readiness) -> str:
     shown = [f"{parent.name} ({parent.state})" for parent in row.blocking_parents[:NAMES_SHOWN]]
     more = row.parents_total - row.parents_satisfied - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _served(workers: Sequence[WorkerPlaces]) -> str:
+    """What the live workers of a queue are about, as far as that says why nobody takes a message of it."""
+    if not all(worker.full for worker in workers):
+        return "live workers serve it"
+    running = sorted(
+        (pair for worker in workers for pair in zip(worker.seconds, worker.steps, strict=True)), reverse=True
+    )
+    places = sum(max(worker.children, len(worker.steps)) for worker in workers)
+    shown = [f"{step} for {duration(seconds)}" for seconds, step in running[:NAMES_SHOWN]]
+    if len(running) > NAMES_SHOWN:
+        shown.append(f"{len(running) - NAMES_SHOWN} more steps")
+    if len(running) < places or not running:
+        shown.append(
+            f"{places - len(running) or 'all'} with handlers of ended attempts, or other Celery tasks"
+        )
+    number = "the place" if places == 1 else f"all {places} places" if places else "all places"
+    return f"{number} of the workers that serve it {'is' if places == 1 else 'are'} busy: {', '.join(shown)}"
 
 
 def _times(count: int) -> str:

@@ -15,6 +15,7 @@ from tasker.orchestration.explain import SENTENCES, why
 from tests.sql.actions import (
     OPERATOR,
     REASON,
+    beat,
     cancel,
     expire_steps,
     expire_tasks,
@@ -292,6 +293,44 @@ def test_what_to_act_on_comes_first(protocol: Protocol, run: Run) -> None:
         ("c", "back_off"),
         ("b", "parents_open"),
     ]
+
+
+def test_a_step_whose_workers_are_busy_says_what_with(protocol: Protocol, run: Run) -> None:
+    running = run("nap, doze, b")
+    steps = protocol.steps(running)
+    children = [protocol.register_worker(parent=protocol.worker, kind="child") for _ in range(2)]
+    protocol.claim(steps["nap"], worker=children[0])
+    protocol.pass_time(30)
+    protocol.claim(steps["doze"], steps["b"], worker=children[1])
+    protocol.pass_time(150)
+    task = protocol.submit()
+    idle = protocol.register_worker(queues=["reports"])
+    assert "; live workers serve it" in only(protocol, task, "nap")
+    beat(protocol, protocol.worker, free=0)
+    beat(protocol, idle, free=1)
+    protocol.pass_time(18)
+    assert only(protocol, task, "nap") == (
+        "nap has been enqueued on queue `celery` for 18 s; all 2 places of the workers that serve it are "
+        "busy: "
+        f"{running}/nap for 3 min 18 s, {running}/doze for 2 min 48 s"
+    )
+    cancel(protocol, running)
+    assert only(protocol, task, "nap").endswith(
+        "are busy: 2 with handlers of ended attempts, or other Celery tasks"
+    )
+    beat(protocol, protocol.register_worker(), free=1)
+    assert only(protocol, task, "nap").endswith("; live workers serve it")
+
+
+def test_a_worker_of_threads_has_a_place_for_each_claim(protocol: Protocol, run: Run) -> None:
+    running = run(", ".join(f"s{number}" for number in range(6)))
+    steps = protocol.steps(running)
+    protocol.claim(steps["s0"], steps["s1"])
+    for number in range(2, 6):
+        protocol.claim(steps[f"s{number}"])
+    beat(protocol, protocol.worker, free=0)
+    assert "all 5 places of the workers that serve it are busy: " in only(protocol, protocol.submit(), "s0")
+    assert only(protocol, protocol.submit(), "s0").endswith("s3 for 0 s, 2 more steps")
 
 
 def test_many_steps_that_wait_alike_share_a_sentence(protocol: Protocol, run: Run) -> None:
