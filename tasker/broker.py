@@ -54,12 +54,7 @@ class OwnCelery(Celery):  # type: ignore[misc]  # celery is published without ty
 
 def celery_app(settings: Settings) -> Celery:
     """A Celery app of our own, for processes that were given none. Raises SettingsError without a broker."""
-    if settings.broker_url is None:
-        raise SettingsError(
-            "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run "
-            "`tasker dev` in this folder"
-        )
-    app = OwnCelery("tasker", broker=settings.broker_url.get_secret_value(), set_as_current=False)
+    app = OwnCelery("tasker", broker=settings.require_broker_url(), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         broker_connection_max_retries=None,
@@ -78,7 +73,7 @@ def celery_app(settings: Settings) -> Celery:
 
 def connected(app: Celery, settings: Settings) -> Celery:
     """The app with a broker: its own, else the one of the settings. Raises SettingsError when they differ."""
-    named = settings.broker_url.get_secret_value() if settings.broker_url else None
+    named = settings.require_broker_url() if settings.broker_url else None
     own = app.conf.broker_url
     if own is None:
         if named is not None:

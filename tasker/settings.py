@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import chain
@@ -127,12 +128,21 @@ class Settings(BaseSettings):
     )
 
     def require_database_url(self) -> str:
-        """The database to use. Raises SettingsError with the ways to name one."""
+        """The database to use. Raises SettingsError when it is another kind, and how to name one for none."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return _server_url("database_url", self.database_url)
         raise SettingsError(
             "no database: set TASKER_DATABASE_URL (or DATABASE_URL), or run `tasker dev` in this folder "
             f"(no running system was found in {self.data_dir})"
+        )
+
+    def require_broker_url(self) -> str:
+        """The broker to use. Raises SettingsError when it is another kind, and how to name one for none."""
+        if self.broker_url is not None:
+            return _server_url("broker_url", self.broker_url)
+        raise SettingsError(
+            "no broker: set TASKER_BROKER_URL (or CELERY_BROKER_URL), pass your Celery app, or run "
+            "`tasker dev` in this folder"
         )
 
 
@@ -209,7 +219,58 @@ def unknown_variables() -> list[str]:
     return lines
 
 
+def server_problems(settings: Settings) -> list[str]:
+    """One line for each server whose URL is of a kind that cannot be used."""
+    problems = []
+    for setting in _SERVERS:
+        url = getattr(settings, setting)
+        try:
+            if url is not None:
+                _server_url(setting, url)
+        except SettingsError as error:
+            problems.append(str(error))
+    return problems
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9]+)?://")
 _SERVERS = ("database_url", "broker_url")
+_BROKERS = frozenset(
+    {
+        *("amqp", "amqps", "azureservicebus", "azurestoragequeues", "confluentkafka", "consul", "etcd"),
+        *(
+            "filesystem",
+            "gcpubsub",
+            "kafka",
+            "librabbitmq",
+            "memory",
+            "mongodb",
+            "pgmq",
+            "pyamqp",
+            "pyro",
+            "qpid",
+        ),
+        *("redis", "rediss", "sentinel", "slmq", "sqla", "sqlalchemy", "sqs", "zookeeper"),
+    }
+)
+"""All that Celery knows: what is ours of them is a pipe."""
+_SCHEMES = {
+    "database_url": frozenset({"postgresql", "postgres"}),
+    "broker_url": _BROKERS,
+}
+_EXAMPLES = {
+    "database_url": "PostgreSQL, as in postgresql://user:password@host/name",
+    "broker_url": "Redis or RabbitMQ, as in redis://host:6379/0",
+}
+
+
+def _server_url(setting: str, url: SecretStr) -> str:
+    """The URL of a server, if it is of a kind that can be used. Its secrets stay out of what is raised."""
+    text = url.get_secret_value()
+    scheme = _SCHEME.match(text)
+    if scheme is None or scheme[1].lower() not in _SCHEMES[setting]:
+        given = f"begins with {scheme[0]}" if scheme else "is no URL"
+        raise SettingsError(f"{_variable_set(setting) or setting} {given}: it takes {_EXAMPLES[setting]}")
+    return text
 
 
 def _variable_set(setting: str) -> str | None:

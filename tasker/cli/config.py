@@ -77,13 +77,13 @@ def validate(ctx: click.Context, form: str) -> None:
 
 def _problems(invocation: Invocation) -> list[str]:
     from tasker.domain.errors import SettingsError
-    from tasker.settings import unknown_variables
+    from tasker.settings import server_problems, unknown_variables
 
     try:
-        invocation.read  # noqa: B018 - reading checks
+        settings = invocation.settings
     except SettingsError as error:
         return [*str(error).splitlines(), *unknown_variables()]
-    return unknown_variables()
+    return [*server_problems(settings), *unknown_variables()]
 
 
 def _shown(value: Any) -> str | int | float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.integration.cli.typed import Ended, Run, write
 
@@ -51,6 +52,28 @@ def test_config_validate_names_the_nearest_setting_and_variable(run: Run, tmp_pa
         "error: TASKER_DATABSE_URL is no setting; did you mean TASKER_DATABASE_URL?",
     ]
     assert run("config", "validate").code == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "said"),
+    [
+        ("TASKER_DATABASE_URL", "mysql://u:hunter2@h/d", "begins with mysql://: it takes PostgreSQL, as in "),
+        ("TASKER_DATABASE_URL", "hunter2", "is no URL: it takes PostgreSQL, as in "),
+        ("TASKER_BROKER_URL", "foo://u:hunter2@h", "begins with foo://: it takes Redis or RabbitMQ, as in "),
+        ("TASKER_BROKER_URL", "hunter2", "is no URL: it takes Redis or RabbitMQ, as in "),
+    ],
+)
+def test_a_server_of_another_kind_is_refused_by_the_name_of_its_variable(
+    run: Run, variable: str, url: str, said: str
+) -> None:
+    validated = run("config", "validate", **{variable: url})
+    assert (validated.code, validated.err.startswith(f"error: {variable} {said}")) == (1, True)
+    doctor = run("doctor", **{variable: url})
+    assert doctor.code == 1
+    assert f"wrong   {variable} {said.partition(':')[0]}" in doctor.out
+    submitted = run("task", "submit", "hello", **{variable: url})
+    assert (submitted.code, submitted.err.startswith(f"error: {variable} {said}")) == (1, True)
+    assert "hunter2" not in "".join(ended.out + ended.err for ended in (validated, doctor, submitted))
 
 
 def test_a_command_without_a_database_says_how_to_name_one(run: Run) -> None:
