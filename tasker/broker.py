@@ -14,17 +14,17 @@ from uuid import uuid4
 
 from celery import Celery as Celery  # noqa: PLC0414 - the type of what `Tasker` is given
 
-from tasker.domain.errors import SettingsError
+from tasker.domain.errors import SettingsError, TaskerError
 from tasker.domain.forks import forget_after_fork
 from tasker.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from kombu.connection import Connection
     from kombu.messaging import Producer
 
-    from tasker.domain.replies import Group
+    from tasker.domain.replies import Group, Moved
     from tasker.settings import Settings
 
 TASK_NAME = "tasker.run_steps"
@@ -35,6 +35,8 @@ BURST_SECONDS = 0.008
 """Steps published within this time of each other share messages; a lone submit is never delayed."""
 PAUSE_SECONDS = 2.0
 """Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
+LATE_STEPS = 1_000
+"""Steps that are given a new time of publication at once, so that they are sent soon after it."""
 EXIT_SECONDS = 5.0
 SOCKET_OPTIONS = {
     "socket_timeout": 10,
@@ -134,6 +136,19 @@ def cut(groups: Iterable[Group], budget_ms: float, max_steps: int) -> Iterator[M
     yield from (Message(queue, batch) for queue, (batch, _) in filling.items() if batch)
 
 
+class Publication(NamedTuple):
+    """Steps that a call which `began` then has enqueued, and how they get another time if that is past."""
+
+    groups: Sequence[Group]
+    at: str
+    began: float
+    freshen: Callable[[list[int], str], Moved]
+
+    def steps(self, among: Container[int]) -> list[int]:
+        """Its steps that are among these, in order."""
+        return [step for group in self.groups for step in group[3] if step in among]
+
+
 class Publisher:
     """One thread per process that sends messages after the commit, and never makes a caller wait.
 
@@ -145,7 +160,8 @@ class Publisher:
         self._app = app
         self._budget_ms = settings.batch_budget_ms
         self._max_steps = settings.batch_max_steps
-        self._pending: deque[tuple[Sequence[Group], str]]
+        self._late_seconds = settings.lost_message_seconds / 2
+        self._pending: deque[Publication]
         self._changed: threading.Condition
         self._thread: threading.Thread | None
         self._connection: Connection | None
@@ -153,12 +169,18 @@ class Publisher:
         self.after_fork()
         forget_after_fork(self)
 
-    def publish(self, groups: Sequence[Group], at: str) -> None:
-        """Send these steps soon; returns at once. `at` is the database's time of their publication."""
+    def publish(
+        self, groups: Sequence[Group], at: str, began: float, freshen: Callable[[list[int], str], Moved]
+    ) -> None:
+        """Send these steps soon; returns at once. `at` is the database's time of their publication.
+
+        The call that returned them `began` then (monotonic seconds). What cannot be sent soon after that is
+        given another time by `freshen`, which says what is still to be sent.
+        """
         if not groups:
             return
         with self._changed:
-            self._pending.append((groups, at))
+            self._pending.append(Publication(groups, at, began, freshen))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasker-publisher", daemon=True)
                 self._thread.start()
@@ -197,16 +219,51 @@ class Publisher:
                 self._sending = False
                 self._changed.notify_all()
 
-    def _send(self, taken: list[tuple[Sequence[Group], str]]) -> bool:
-        newest = max(at for _, at in taken)
-        messages = list(
-            cut((group for groups, _ in taken for group in groups), self._budget_ms, self._max_steps)
-        )
+    def _send(self, taken: Sequence[Publication]) -> bool:
+        point("before", "publish")
+        for message, at in self._messages(taken):
+            if not self._deliver(message, at):
+                return False
+            point("after", "message")
+        point("after", "publish")
+        return True
+
+    def _messages(self, taken: Sequence[Publication]) -> Iterator[tuple[Message, str]]:
+        """What to send, each message with its time of publication.
+
+        A message must not be sent long after its time: then it would stand in the queue behind later ones,
+        and whoever receives those takes it for lost.
+        """
+        newest = max(publication.at for publication in taken)
+        late_at = min(publication.began for publication in taken) + self._late_seconds
+        groups = (group for publication in taken for group in publication.groups)
+        messages = deque(self._cut(groups))
+        while messages and time.monotonic() < late_at:
+            yield messages.popleft(), newest
+        left = {step for message in messages for step in message.ids}
+        for publication in taken if left else ():
+            yield from self._late_messages(publication, publication.steps(left))
+
+    def _late_messages(self, publication: Publication, steps: list[int]) -> Iterator[tuple[Message, str]]:
+        for start in range(0, len(steps), LATE_STEPS):
+            try:
+                reply = publication.freshen(steps[start : start + LATE_STEPS], publication.at)
+            except TaskerError as error:
+                _log.warning("%s; %d steps are left to the coordinator", error, len(steps) - start)
+                return
+            for message in self._cut(reply.publish):
+                yield message, reply.at
+
+    def _cut(self, groups: Iterable[Group]) -> Iterator[Message]:
+        return cut(groups, self._budget_ms, self._max_steps)
+
+    def _deliver(self, message: Message, at: str) -> bool:
+        """Send a message; False when the broker does not answer."""
         while True:
             # one that has been idle may be dead without our knowing; twice sent is claimed once all the same
             was_open = self._producer is not None
             try:
-                self._send_all(messages, newest)
+                self._send_one(self._open(), message, at)
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own
                 self._close()
                 if was_open:
@@ -218,14 +275,6 @@ class Publisher:
                 )
                 return False
             return True
-
-    def _send_all(self, messages: Sequence[Message], at: str) -> None:
-        point("before", "publish")
-        producer = self._open()
-        for message in messages:
-            self._send_one(producer, message, at)
-            point("after", "message")
-        point("after", "publish")
 
     def _send_one(self, producer: Producer, message: Message, at: str) -> None:
         if message.queue not in self._declared:

@@ -202,6 +202,11 @@ def republish_steps(
     )
 
 
+def freshen_steps(connection: Connection, ids: Sequence[int], at: str) -> Moved:
+    """Give those that still have the time of publication `at` a new one; they are to be published now."""
+    return _moved(_call(connection, "select tasker.freshen_steps(%s, %s)", list(ids), at))
+
+
 def park_steps(connection: Connection, ids: Sequence[int], *, moves: bool) -> Moved:
     """Put unclaimable steps into error."""
     return _moved(_call(connection, "select tasker.park_steps(%s, %s)", list(ids), moves))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tasker.db import functions
 from tasker.db.diagnosis import is_test_database
 from tasker.events import signals
 from tasker.faults import arm, point
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from tasker.broker import Publisher
     from tasker.db.engine import Database
-    from tasker.domain.replies import Group, Transition
+    from tasker.domain.replies import Group, Moved, Transition
     from tasker.settings import Settings
 
 
@@ -51,14 +53,18 @@ class Engine:
 
         Repeats as safely as the function. Raises what the function raises, and Unreachable.
         """
+        began = time.monotonic()
         point("before", function.__name__)
         reply = self.database.call(function, *arguments, moves=signals.wanted(), **keywords)
         point("after", function.__name__)
-        self.told(reply)
+        self.told(reply, began)
         return reply
 
-    def told(self, reply: Reply) -> None:
-        """Publish and emit what a committed reply holds."""
-        self.publisher.publish(reply.publish, reply.at)
+    def told(self, reply: Reply, began: float) -> None:
+        """Publish and emit what a committed reply holds; its call `began` then (monotonic seconds)."""
+        self.publisher.publish(reply.publish, reply.at, began, self._freshen)
         if reply.moves:
             signals.emit(reply.moves)
+
+    def _freshen(self, steps: list[int], at: str) -> Moved:
+        return self.database.call(functions.freshen_steps, steps, at)

@@ -99,6 +99,7 @@ def time_out(engine: Engine, watch: Watch) -> int:
 def republish(engine: Engine) -> int:
     """Publish again what must have been lost, and park what nobody ever claims; how many were published."""
     settings = engine.settings
+    began = time.monotonic()
     reply = engine.database.call(
         functions.republish_steps,
         settings.lost_message_seconds,
@@ -107,7 +108,7 @@ def republish(engine: Engine) -> int:
         MAX_REPUBLISHES,
     )
     point("after", "republish_steps")
-    engine.told(reply)
+    engine.told(reply, began)
     if reply.count:
         _log.warning("%d steps are published again: their messages were lost", reply.count)
     if reply.unclaimable:

@@ -32,7 +32,7 @@ class SturdyConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Called for each connection that the consumer makes."""
         channel = parent.task_consumer.channel
-        qos: Any = channel.qos
+        qos: Any = getattr(channel, "qos", None)  # RabbitMQ keeps count itself
         if isinstance(qos, virtual.QoS):
             for done in ("ack", "reject"):
                 setattr(qos, done, _counting_off(qos, getattr(qos, done)))

@@ -54,4 +54,4 @@ class InTransaction:
             release = partial(self._engine.run, functions.release_steps, [step.id], step.claim)
             until_answered(release, f"whether step {step.id} committed is still open")
         else:
-            self._engine.told(reply)
+            self._engine.told(reply, now)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
+from tasker import TaskTemplate
 from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, eventually
 from tests.processes import descendants
@@ -59,10 +60,16 @@ def test_work_survives_a_late_worker_a_killed_child_and_an_emptied_queue(on_rabb
         assert_settled(on_rabbitmq, tasks)
 
 
+def nothing() -> None:
+    """A step that nobody runs."""
+
+
 def test_a_queue_that_exists_with_arguments_of_its_own_is_used_as_it_is(on_rabbitmq: System) -> None:
     with Connection(on_rabbitmq.broker_url) as connection:
         quorum = {"x-queue-type": "quorum"}
         connection.default_channel.queue_declare("celery", durable=True, auto_delete=False, arguments=quorum)
-    on_rabbitmq.tasker.engine.publisher.publish([("celery", 1.0, False, [1])], "2030-01-01T00:00:00+00:00")
+    one = TaskTemplate("tests/one", version="1.0.0")
+    one.add_step(nothing, name="only")
+    on_rabbitmq.tasker.submit(one)
     assert on_rabbitmq.tasker.engine.publisher.flush(10)
     assert waiting(on_rabbitmq) == 1

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import redis
 
 from tasker import broker
-from tasker.domain.replies import Group
+from tasker.domain.errors import Unreachable
+from tasker.domain.replies import Group, Moved
 from tasker.settings import Settings
 
 AT = "2030-01-01T00:00:00+00:00"
+LATER = "2030-01-01T00:00:09+00:00"
 
 
 def publisher_for(url: str) -> broker.Publisher:
     settings = Settings(broker_url=url)
     return broker.Publisher(broker.celery_app(settings), settings)
+
+
+def publish(publisher: broker.Publisher, group: Group, *, seconds_ago: float = 0, left: int = 10**6) -> None:
+    """As after a call that began so long ago; of late steps the first `left` are still to be sent."""
+
+    def freshen(steps: list[int], at: str) -> Moved:
+        assert at == AT
+        if not left:
+            raise Unreachable("PostgreSQL is away")
+        return Moved(0, LATER, publish=[quick(*steps[:left])])
+
+    publisher.publish([group], AT, time.monotonic() - seconds_ago, freshen)
 
 
 def quick(*ids: int) -> Group:
@@ -36,7 +51,7 @@ def steps(message: dict[str, Any]) -> list[int]:
 
 def test_a_message_carries_ids_and_the_time_of_publication(redis_url: str, redis_client: redis.Redis) -> None:
     publisher = publisher_for(redis_url)
-    publisher.publish([quick(1, 2)], AT)
+    publish(publisher, quick(1, 2))
     assert publisher.flush(10)
     (message,) = sent(redis_client)
     assert steps(message) == [1, 2]
@@ -50,7 +65,7 @@ def test_what_is_published_in_a_burst_shares_messages_and_loses_nothing(
 ) -> None:
     publisher = publisher_for(redis_url)
     for step in range(200):
-        publisher.publish([quick(step)], AT)
+        publish(publisher, quick(step))
     assert publisher.flush(10)
     messages = sent(redis_client)
     assert sorted(step for message in messages for step in steps(message)) == list(range(200))
@@ -61,8 +76,31 @@ def test_nobody_waits_for_a_broker_that_is_away_and_publishing_rests(
     redis_url: str, redis_client: redis.Redis
 ) -> None:
     away = publisher_for("redis://127.0.0.1:1/0")
-    away.publish([quick(1)], AT)
+    publish(away, quick(1))
     assert away.flush(20)
-    away.publish([quick(2)], AT)
+    publish(away, quick(2))
     assert away.flush(1), "publishing rests after a failure instead of trying each message"
     assert sent(redis_client) == []
+
+
+def test_what_is_sent_late_is_sent_under_a_new_time_unless_somebody_else_has_sent_it(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    publisher = publisher_for(redis_url)
+    publish(publisher, quick(*range(1500)), seconds_ago=60, left=700)
+    assert publisher.flush(10)
+    messages = sent(redis_client)
+    assert {message["headers"][broker.PUBLISHED_AT] for message in messages} == {LATER}
+    # it asks for a thousand at a time
+    assert [step for message in messages for step in steps(message)] == [*range(700), *range(1000, 1500)]
+
+
+def test_what_is_late_while_the_database_is_away_is_left_to_the_coordinator(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    publisher = publisher_for(redis_url)
+    publish(publisher, quick(1), seconds_ago=60, left=0)
+    assert publisher.flush(10)
+    publish(publisher, quick(2))
+    assert publisher.flush(10)
+    assert [steps(message) for message in sent(redis_client)] == [[2]]
