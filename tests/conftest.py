@@ -76,6 +76,34 @@ def quickest_folder() -> Path:
     return memory if roomy else Path(tempfile.gettempdir())
 
 
+@pytest.fixture
+def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short folder of this test that everybody can pass through, used as the system's temporary one.
+
+    For embedded servers: what they leave where they put sockets, and data that PostgreSQL's user could not
+    reach, goes with it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir=quickest_folder()))
+    folder.chmod(0o711)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cluster_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody but us can enter `tmp_path`: as root, a cluster made there lies elsewhere, and would stay.
+
+    Tests that start PostgreSQL, or whose commands do, use `temp`.
+    """
+    yield
+    links = [link for link in tmp_path_factory.getbasetemp().rglob("postgres-*") if link.is_symlink()]
+    for link in links:
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+    assert links == []
+
+
 def remove_abandoned(place: Path) -> None:
     """Free the memory of runs that were killed: nobody holds the lock in their folder any more."""
     for lock in place.glob(f"{FOLDER_PREFIX}*/lock"):

@@ -17,6 +17,16 @@ def process_table() -> dict[int, tuple[int, str]]:
     return table
 
 
+def program_of(pid: int) -> str:
+    """The name of the program that a process runs."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def children(pid: int) -> set[int]:
+    """Those that have not ended, or that nobody has waited for."""
+    return {child for child, (parent, _) in process_table().items() if parent == pid}
+
+
 def descendants(pid: int) -> set[int]:
     """Children, their children, and so on."""
     table = process_table()

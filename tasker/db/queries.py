@@ -275,6 +275,22 @@ def list_workers(connection: Connection, *, stopped: bool = False, limit: int = 
     return fetch(connection, WorkerRecord, query + " order by id desc limit %(limit)s", {"limit": limit})
 
 
+def count_running(connection: Connection, host: str, pid: int) -> int:
+    """How many attempts are open under a live main process and its children."""
+    row = connection.execute(
+        """
+        select count(*)
+        from tasker.workers main
+        join tasker.workers own on own.id = main.id or own.parent_id = main.id
+        join tasker.step_attempts a on a.worker_id = own.id and a.finished_at is null
+        where main.host = %s and main.pid = %s and main.parent_id is null and main.stopped_at is null
+        """,
+        [host, pid],
+        prepare=False,
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def fetch(
     connection: Connection,
     make: Callable[..., Row],

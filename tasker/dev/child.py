@@ -36,7 +36,8 @@ class Child:
     """A direct child that the kernel ends when the thread that made it ends; make it in the main thread.
 
     Its own session keeps Ctrl-C in the terminal away from it, so that whatever uses the server can stop
-    first. `held` are file descriptors it keeps open for life. Parent death is noticed on Linux only.
+    first. `held` are file descriptors it keeps open for life. Errors name it by its program, or by `name`.
+    Parent death is noticed on Linux only.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class Child:
         command: Sequence[str],
         *,
         log: Path,
+        name: str | None = None,
         shutdown: Shutdown = PLAIN_SHUTDOWN,
         user: User | None = None,
         held: Sequence[int] = (),
         stdin: bytes | None = None,
     ) -> None:
-        self.name = Path(command[0]).name
+        self.name = name or Path(command[0]).name
         self.log = log
         self._shutdown = shutdown
         uid, gid = (user.uid, user.gid) if user else (-1, -1)
@@ -100,6 +102,12 @@ class Child:
             except subprocess.TimeoutExpired:
                 continue
             raise Unreachable(self._report(f"ended at start with exit code {code}"))
+
+    def assert_runs(self) -> None:
+        """Raises Unreachable with the end of the log when the server has ended."""
+        if (code := self._process.poll()) is not None:
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            raise Unreachable(self._report(f"has ended ({how})"))
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End the server; each signal gets `seconds` before the next, harsher one. Repeats safely."""

@@ -20,7 +20,7 @@ from tasker.dev.examples import load_examples
 from tasker.dev.places import private_folder
 from tasker.dev.processes import Attached, ended_by_signals
 from tasker.dev.progress import Progress, Standing
-from tasker.dev.system import start_system, variables_of
+from tasker.dev.system import configured_servers, start_system, variables_of
 from tasker.dev.users import server_user
 from tasker.domain.errors import TaskerError, WaitTimeout
 from tasker.domain.states import TASK_SETTLED, TaskState
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tasker.dev.servers import DevSystem
     from tasker.domain.records import StepRecord
     from tasker.orchestration.client import Task
+    from tasker.settings import Settings
 
 PROCESSES = 2
 LOOK_SECONDS = 0.05
@@ -88,19 +89,28 @@ def run_demo(config: Path | None) -> bool:
     with ended_by_signals(), _folder() as folder:
         # with a data folder of its own, a `tasker dev` that runs here is not taken for configured servers
         settings = load_settings(config, data_dir=folder)
-        note("starting PostgreSQL, Redis and a worker of two processes")
+        _announce(settings)
         with start_system(settings, durable=False) as system:
             # for the worker, and for the examples, which look into the shop's database from this process too
             os.environ.update(_variables(system, examples, config, folder))
             with _worker(examples, folder) as worker, closing(Tasker()) as tasker:
-                _await_ready(worker, tasker.database)
+                _await_ready(worker, tasker.database, system)
                 note(f"running {len(examples.by_name)} examples")
                 runs = [
                     Run(name, example, tasker.submit(example.template, example.context))
                     for name, example in examples.by_name.items()
                 ]
-                _follow(runs, worker)
+                _follow(runs, worker, system)
                 return judge(runs, tasker.database)
+
+
+def _announce(settings: Settings) -> None:
+    configured = configured_servers(settings)
+    for name, url in configured.items():
+        note(f"{name} is the configured one, {url}; what the demo leaves there remains")
+    own = {"PostgreSQL": "PostgreSQL", "the broker": "Redis"}
+    started = [program for name, program in own.items() if name not in configured]
+    note(f"starting {', '.join([*started, 'a worker of two processes'])}")
 
 
 def _variables(system: DevSystem, examples: Examples, config: Path | None, folder: Path) -> dict[str, str]:
@@ -128,13 +138,13 @@ def _worker(examples: Examples, folder: Path) -> Iterator[Attached]:
         worker.stop()
 
 
-def _await_ready(worker: Attached, database: Database) -> None:
+def _await_ready(worker: Attached, database: Database, system: DevSystem) -> None:
     """Return when the worker takes steps, so that the table shows how long tasks take and not its start."""
     while not any(process.pid == worker.pid for process in database.call(queries.list_workers)):
-        _assert_runs(worker)
+        _assert_runs(worker, system)
 
 
-def _follow(runs: Sequence[Run], worker: Attached) -> None:
+def _follow(runs: Sequence[Run], worker: Attached, system: DevSystem) -> None:
     """Show how far the tasks are until all are settled."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     with Progress() as progress:
@@ -143,7 +153,7 @@ def _follow(runs: Sequence[Run], worker: Attached) -> None:
             unsettled = [run for run in runs if run.task.state not in TASK_SETTLED]
             if not unsettled:
                 return
-            _assert_runs(worker)
+            _assert_runs(worker, system)
             if time.monotonic() > deadline:
                 reasons = "; ".join(unsettled[0].task.why())
                 raise WaitTimeout(
@@ -151,8 +161,9 @@ def _follow(runs: Sequence[Run], worker: Attached) -> None:
                 )
 
 
-def _assert_runs(worker: Attached) -> None:
-    """Wait a little. Raises TaskerError when the worker has ended."""
+def _assert_runs(worker: Attached, system: DevSystem) -> None:
+    """Wait a little. Raises TaskerError when the worker has ended, Unreachable when a server has."""
+    system.assert_runs()
     if (code := worker.ended(LOOK_SECONDS)) is not None:
         raise TaskerError(f"the worker has ended with exit code {code}")
 

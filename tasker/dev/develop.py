@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tasker.dev.ending import end_worker
 from tasker.dev.processes import STOP_SECONDS, Attached, ended_by_signals
 from tasker.dev.reload import Watch
-from tasker.dev.system import start_system, variables_of
+from tasker.dev.system import kept, start_system, variables_of
 from tasker.domain.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tasker.dev.servers import DevSystem
     from tasker.settings import Settings
 
 LOOK_SECONDS = 0.3
@@ -31,26 +33,28 @@ def develop(settings: Settings, config: Path | None, *, concurrency: int) -> Non
 
     The worker starts anew when a file of the application changes. Without an application only the
     coordinator's loops run. Raises StateConflict when the data folder is in use, SettingsError when the
-    application cannot be found, and what the servers and the migration raise.
+    application cannot be found, Unreachable when a server it has started ends, and what the servers and the
+    migration raise.
     """
     try:
         with ended_by_signals(), start_system(settings) as system:
-            _say(f"PostgreSQL {_kept(settings, configured=settings.database_url is not None)}")
-            _say(f"Redis {_kept(settings, configured=settings.broker_url is not None)}")
+            for line in kept(settings):
+                _say(line)
             variables = {
                 **variables_of(system),
                 **({"TASKER_APP": settings.app} if settings.app else {}),
                 **({"TASKER_CONFIG": str(config.absolute())} if config else {}),
             }
             if settings.app:
-                _run_workers(settings.app, ["worker", "--concurrency", str(concurrency)], variables)
+                command = ["worker", "--concurrency", str(concurrency)]
+                _run_workers(settings.app, command, variables, system)
             else:
-                _run_coordinator(variables)
+                _run_coordinator(variables, system)
     except KeyboardInterrupt:
         _say("stopped")
 
 
-def _run_workers(app: str, command: list[str], variables: Mapping[str, str]) -> None:
+def _run_workers(app: str, command: list[str], variables: Mapping[str, str], system: DevSystem) -> None:
     """Run the worker, and another one whenever files have changed."""
     described = False
     while True:
@@ -62,18 +66,22 @@ def _run_workers(app: str, command: list[str], variables: Mapping[str, str]) -> 
                 raise SettingsError(f"the worker of {app} did not start")
             if not described:
                 described = _describe(loaded["templates"])
-            changed = _await_change(worker, Watch(loaded["files"]), app)
+            changed = _await_change(worker, Watch(loaded["files"]), app, system)
             _say(f"{', '.join(file.name for file in changed)} changed; the worker of {app} starts anew")
         finally:
-            worker.stop()
+            end_worker(worker, system.database_url, _say)
 
 
-def _await_change(worker: Attached, watch: Watch, app: str) -> list[Path]:
-    """The files that have changed, once some have, whether the worker runs or has failed."""
+def _await_change(worker: Attached, watch: Watch, app: str, system: DevSystem) -> list[Path]:
+    """The files that have changed, once some have, whether the worker runs or has failed.
+
+    Raises Unreachable when a server ends.
+    """
     runs = True
     changed: set[Path] = set()
     while (now := watch.changed()) or not changed:
         changed.update(now)
+        system.assert_runs()
         if not runs:
             time.sleep(LOOK_SECONDS)
         elif worker.ended(LOOK_SECONDS) is not None:
@@ -82,15 +90,15 @@ def _await_change(worker: Attached, watch: Watch, app: str) -> list[Path]:
     return sorted(changed)
 
 
-def _run_coordinator(variables: Mapping[str, str]) -> None:
+def _run_coordinator(variables: Mapping[str, str], system: DevSystem) -> None:
     _say(
         "no -A MODULE was given, so nothing here runs steps: only the coordinator's loops do.\n"
         f"Start workers from another terminal, in {Path.cwd()}:\n\n    {_program()} -A MODULE worker\n"
     )
     coordinator = Attached(["coordinator"], variables=variables)
     try:
-        while coordinator.ended(60) is None:
-            pass
+        while coordinator.ended(LOOK_SECONDS) is None:
+            system.assert_runs()
         raise SettingsError("the coordinator has ended")
     finally:
         coordinator.stop()
@@ -123,10 +131,6 @@ def _program() -> str:
     script = Path(sys.argv[0])
     called = script.name == "tasker" and os.access(script, os.X_OK)
     return variable + (str(script) if called else f"{sys.executable} -m tasker")
-
-
-def _kept(settings: Settings, *, configured: bool) -> str:
-    return "is the configured one" if configured else f"keeps its data in {settings.data_dir}"
 
 
 def _say(text: str) -> None:

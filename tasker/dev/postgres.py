@@ -14,40 +14,51 @@ from tasker.dev.binaries import postgres_folder, runnable_by
 from tasker.dev.child import POSTGRES_SHUTDOWN, Child
 from tasker.dev.places import data_folder, leave, private_folder, socket_folder
 from tasker.dev.users import User, server_user
-from tasker.domain.errors import SettingsError
+from tasker.domain.errors import SettingsError, StateConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 NAME = "tasker"
 """The superuser and the database that a new cluster gets."""
+
+VERSION = 18
+"""The major version that runs unless another one is asked for."""
 
 SOCKET_NAME = ".s.PGSQL.5432"
 PROTOCOL_3 = 196608
 NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
+def cluster_name(version: int = VERSION) -> str:
+    """What the cluster of a major version is called in its data folder: a folder, or a link to one."""
+    return f"postgres-{version}"
+
+
 @contextmanager
 def start_postgres(
     data_dir: Path,
     *,
-    version: int = 18,
+    version: int = VERSION,
     bin_dir: Path | None = None,
     durable: bool = True,
     held: Sequence[int] = (),
+    started: Callable[[Child], object] | None = None,
 ) -> Iterator[str]:
     """Run PostgreSQL on the cluster kept in `data_dir`, made when missing; yields its database URL.
 
     `bin_dir` takes the programs from there instead of the embedded package. `durable=False` is for data
-    that may be lost when the machine goes down. Nobody else may use `data_dir` meanwhile. Raises
-    SettingsError when there is no program to run, Unreachable with the log's end when it does not start.
+    that may be lost when the machine goes down. `started` is told of the server once it answers. Nobody else
+    may use `data_dir` meanwhile. Raises SettingsError when there is no program to run, StateConflict when
+    the server of a folder that was here before still runs, Unreachable with the log's end when it does not
+    start.
     """
     home = data_folder(data_dir)
     user = server_user(home)
     programs = runnable_by(user, bin_dir or postgres_folder(version), private_folder(user))
     sockets = socket_folder(home, user)
-    cluster = _cluster_folder(home / f"postgres-{version}", sockets, user)
+    cluster = _cluster_folder(home / cluster_name(version), sockets, user)
     log = home / "postgres.log"
     if not (cluster / "PG_VERSION").exists():
         _create_cluster(programs, cluster, user, log, held)
@@ -63,9 +74,11 @@ def start_postgres(
     )
     options = [part for setting in settings for part in ("-c", setting)]
     command = [str(programs / "postgres"), "-D", str(cluster), *options]
-    server = Child(command, log=log, shutdown=POSTGRES_SHUTDOWN, user=user, held=held)
+    server = Child(command, log=log, name="PostgreSQL", shutdown=POSTGRES_SHUTDOWN, user=user, held=held)
     try:
         server.await_ready(lambda: postgres_answers(sockets))
+        if started is not None:
+            started(server)
         yield f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets), safe='/')}"
     finally:
         server.stop()
@@ -89,7 +102,8 @@ def postgres_answers(sockets: Path) -> bool:
 def _cluster_folder(wanted: Path, sockets: Path, user: User | None) -> Path:
     """`wanted`, or where `user` cannot reach it, a place beside the sockets to which `wanted` is a link.
 
-    The link is followed only when it is this folder's own: a copy of `.tasker` gets its own cluster.
+    The link is followed only when it is this folder's own: a copy of `.tasker` gets its own cluster. Without
+    a link, what lies there belonged to a `.tasker` that somebody has removed or moved away, and goes.
     """
     if wanted.is_symlink():
         linked = wanted.readlink()
@@ -103,8 +117,16 @@ def _cluster_folder(wanted: Path, sockets: Path, user: User | None) -> Path:
             f"PostgreSQL runs as {user.name}, who can no longer reach its data in {wanted}; "
             "open the folders above it to that user, or remove it to begin anew"
         )
-    wanted.symlink_to(sockets / wanted.name)
-    return sockets / wanted.name
+    outside = sockets / wanted.name
+    if outside.exists():
+        if postgres_answers(sockets):
+            raise StateConflict(
+                f"the PostgreSQL of a {wanted.parent} that was removed or moved away still runs "
+                f"on {outside}; stop it"
+            )
+        shutil.rmtree(outside)
+    wanted.symlink_to(outside)
+    return outside
 
 
 def _create_cluster(programs: Path, cluster: Path, user: User | None, log: Path, held: Sequence[int]) -> None:

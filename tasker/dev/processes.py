@@ -72,13 +72,22 @@ class Attached:
             return self._process.wait(within_seconds)
         return None
 
-    def stop(self) -> None:
-        """Let it finish the steps it runs, for up to 10 s; then end it. Repeats safely."""
+    def terminate(self) -> None:
+        """Tell it to stop: a worker finishes the steps it runs first. Repeats safely."""
         if self._process.poll() is None:
             self._process.terminate()
-        if self.ended(STOP_SECONDS) is None:
+
+    def kill(self) -> None:
+        """End it now, with whatever it has started. Repeats safely."""
+        if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def stop(self) -> None:
+        """Let it finish the steps it runs, for up to 10 s; then end it. Repeats safely."""
+        self.terminate()
+        if self.ended(STOP_SECONDS) is None:
+            self.kill()
 
 
 @contextmanager

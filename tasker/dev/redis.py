@@ -13,18 +13,25 @@ from tasker.dev.places import data_folder, leave, socket_folder
 from tasker.dev.users import server_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 SOCKET_NAME = "redis.sock"
 
 
 @contextmanager
-def start_redis(data_dir: Path, *, durable: bool = True, held: Sequence[int] = ()) -> Iterator[str]:
+def start_redis(
+    data_dir: Path,
+    *,
+    durable: bool = True,
+    held: Sequence[int] = (),
+    started: Callable[[Child], object] | None = None,
+) -> Iterator[str]:
     """Run Redis with its data in `data_dir`; yields the URL of its database 0 in Celery's notation.
 
-    `durable=False` keeps nothing. Nobody else may use `data_dir` meanwhile. Raises SettingsError when
-    there is no program to run, Unreachable with the end of the log when it does not start.
+    `durable=False` keeps nothing. `started` is told of the server once it answers. Nobody else may use
+    `data_dir` meanwhile. Raises SettingsError when there is no program to run, Unreachable with the end of
+    the log when it does not start.
     """
     home = data_folder(data_dir)
     data = home / "redis"
@@ -42,9 +49,11 @@ def start_redis(data_dir: Path, *, durable: bool = True, held: Sequence[int] = (
         "daemonize": "no",
     }
     options = [part for name, value in settings.items() for part in (f"--{name}", value)]
-    server = Child([str(redis_server()), *options], log=home / "redis.log", held=held)
+    server = Child([str(redis_server()), *options], log=home / "redis.log", name="Redis", held=held)
     try:
         server.await_ready(lambda: redis_answers(sockets))
+        if started is not None:
+            started(server)
         yield f"redis+socket://{quote(str(path), safe='/')}?virtual_host=0"
     finally:
         server.stop()

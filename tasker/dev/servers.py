@@ -7,31 +7,43 @@ import json
 import os
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tasker.dev.child import POLL_SECONDS, STOP_SECONDS
 from tasker.dev.places import data_folder, is_socket_folder
-from tasker.dev.postgres import postgres_answers, start_postgres
+from tasker.dev.postgres import VERSION, postgres_answers, start_postgres
 from tasker.dev.redis import redis_answers, start_redis
 from tasker.domain.errors import SettingsError, StateConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from tasker.dev.child import Child
 
 DEV_FILE = "dev.json"
+PUBLISHED = ("database_url", "broker_url", "pid")
 LOCK_FILE = "lock"
 GRACE_SECONDS = 1.0
 """How long a system may seem to run after its process was killed: a kill takes effect a little later."""
 
 
-class DevSystem(NamedTuple):
+@dataclass(frozen=True)
+class DevSystem:
     """A running development system: where to connect, and the process it lives and dies with."""
 
     database_url: str
     broker_url: str
     pid: int
+    servers: Sequence[Child] = field(default=(), compare=False)
+    """Those that this process has started."""
+
+    def assert_runs(self) -> None:
+        """Raises Unreachable, with the end of its log, when a server that this process started has ended."""
+        for server in self.servers:
+            server.assert_runs()
 
 
 @contextmanager
@@ -40,7 +52,7 @@ def start(
     *,
     database_url: str | None = None,
     broker_url: str | None = None,
-    postgres_version: int = 18,
+    postgres_version: int = VERSION,
     durable: bool = True,
 ) -> Iterator[DevSystem]:
     """Run what is not configured: PostgreSQL unless `database_url`, Redis unless `broker_url`.
@@ -52,12 +64,16 @@ def start(
     home = data_folder(data_dir)
     with ExitStack() as stack:
         held = (stack.enter_context(_exclusive(home)),)
+        servers: list[Child] = []
         if database_url is None:
-            postgres = start_postgres(home, version=postgres_version, durable=durable, held=held)
+            postgres = start_postgres(
+                home, version=postgres_version, durable=durable, held=held, started=servers.append
+            )
             database_url = stack.enter_context(postgres)
         if broker_url is None:
-            broker_url = stack.enter_context(start_redis(home, durable=durable, held=held))
-        system = DevSystem(database_url, broker_url, os.getpid())
+            redis = start_redis(home, durable=durable, held=held, started=servers.append)
+            broker_url = stack.enter_context(redis)
+        system = DevSystem(database_url, broker_url, os.getpid(), servers)
         stack.enter_context(_published(home, system))
         yield system
 
@@ -116,7 +132,7 @@ def _published(home: Path, system: DevSystem) -> Iterator[None]:
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        json.dump(system._asdict(), file)
+        json.dump({name: getattr(system, name) for name in PUBLISHED}, file)
         file.flush()
         fresh.replace(path)
         try:

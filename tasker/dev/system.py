@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tasker.db.migrate import migrate
 from tasker.dev import servers
+from tasker.dev.postgres import cluster_name
+from tasker.settings import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,32 @@ def start_system(settings: Settings, *, durable: bool = True) -> Iterator[DevSys
     ) as system:
         migrate(system.database_url)
         yield system
+
+
+def configured_servers(settings: Settings) -> dict[str, str]:
+    """What the settings name, of `PostgreSQL` and `the broker`, with its URL less the password."""
+    urls = {"PostgreSQL": settings.database_url, "the broker": settings.broker_url}
+    hide = redaction(settings).hide
+    return {name: hide(url.get_secret_value()) for name, url in urls.items() if url is not None}
+
+
+def kept(settings: Settings) -> Iterator[str]:
+    """A line for people on each server while it runs: which it is, or where its data are."""
+    configured = configured_servers(settings)
+    if url := configured.get("PostgreSQL"):
+        yield f"PostgreSQL is the configured one, {url}"
+    elif (link := settings.data_dir / cluster_name()).is_symlink():
+        place = link.readlink()
+        yield (
+            f"PostgreSQL keeps its data in {place}, since its user cannot enter "
+            f"{settings.data_dir.absolute()}; whatever clears {place.parents[2]} deletes them"
+        )
+    else:
+        yield f"PostgreSQL keeps its data in {settings.data_dir}"
+    if url := configured.get("the broker"):
+        yield f"the broker is the configured one, {url}"
+    else:
+        yield f"Redis keeps its data in {settings.data_dir}"
 
 
 def variables_of(system: DevSystem) -> dict[str, str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.acceptance.system import PATIENCE_SECONDS, ROOT, eventually
-from tests.processes import descendants, living
+from tests.processes import children, descendants, living, program_of
 
 CONFIGURED = ("TASKER_", "DATABASE_URL", "CELERY_")
 
@@ -55,10 +55,15 @@ class Running:
 
         eventually(printed, f"{text!r} is printed {times} times")
 
-    def end(self, number: int) -> int:
-        """Send a signal; the exit code, once the command and whatever it has started are gone."""
+    def end(self, number: int, to: str | None = None) -> int:
+        """Send a signal to it, or to the child of it that runs the program `to`.
+
+        Returns the exit code, once the command and whatever it has started are gone.
+        """
         family = descendants(self.process.pid)
-        self.process.send_signal(number)
+        named = [pid for pid in children(self.process.pid) if to and program_of(pid) == to]
+        (target,) = named if to else [self.process.pid]
+        os.kill(target, number)
         code = self.process.wait(PATIENCE_SECONDS)
         eventually(lambda: not living(family), f"of {family} no process is left")
         return code

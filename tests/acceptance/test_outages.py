@@ -51,8 +51,8 @@ class Crashing:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Crashing]:
-    server = Crashing(tmp_path / "servers")
+def postgres(temp: Path) -> Iterator[Crashing]:
+    server = Crashing(temp / "servers")
     yield server
     server.stop()
 

@@ -11,7 +11,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,18 +48,6 @@ with start(Path(sys.argv[1]), durable=False):
     print("started", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A short folder of this test that everybody can pass through, used as the system's temporary one."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made inside
-    folder = Path(tempfile.mkdtemp(prefix="t-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o711)
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -158,7 +145,7 @@ def test_other_terminals_find_the_running_system_and_only_a_running_one(data: Pa
         assert running(data) == system
         assert system.pid == os.getpid()
         found = data / "dev.json"
-        assert json.loads(found.read_text()) == system._asdict()
+        assert DevSystem(**json.loads(found.read_text())) == system
         assert stat.S_IMODE(found.stat().st_mode) == 0o600
         kept = found.read_bytes()
     assert running(data) is None
@@ -319,6 +306,26 @@ def test_as_root_in_a_folder_only_root_can_enter_data_and_binaries_live_elsewher
     assert len(list(private.glob("pginstall18-*/*/*/bin/postgres"))) == 1, "copied once"
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert stat.S_IMODE(private.stat().st_mode) == 0o711
+
+
+@as_root
+def test_as_root_data_elsewhere_go_with_the_folder_that_they_belonged_to(temp: Path) -> None:
+    closed = temp / "closed"
+    closed.mkdir(mode=0o700)
+    data = closed / ".tasker"
+    found = "select count(*) from pg_tables where tablename = 'kept'"
+    with start_postgres(data, durable=False) as url, psycopg.connect(url) as connection:
+        connection.execute("create table kept ()")
+        connection.commit()
+        place = (data / "postgres-18").readlink()
+        data.rename(closed / "moved")
+        with pytest.raises(StateConflict, match=str(place)), start_postgres(data, durable=False):
+            pass
+        assert connection.execute(found).fetchone() == (1,)
+    shutil.rmtree(data)
+    with start_postgres(data, durable=False) as url, psycopg.connect(url) as connection:
+        assert connection.execute(found).fetchone() == (0,)
+    assert (data / "postgres-18").readlink() == place
 
 
 @as_root
