@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -114,28 +114,38 @@ def remove_abandoned(place: Path) -> None:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """The configured servers, or fresh ones that end with this process and leave nothing behind."""
+def servers_folder() -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """A folder for servers, removed afterwards, and the descriptors that they hold while they use it."""
     place = quickest_folder()
     remove_abandoned(place)
-    with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
+    try:
         folder.chmod(0o711)  # PostgreSQL runs as another user when the tests run as root
-        lock = stack.enter_context((folder / "lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        held = (lock.fileno(),)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder / "servers", (lock.fileno(),)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fresh_postgres(folder: Path, held: tuple[int, ...]) -> AbstractContextManager[str]:
+    """An empty PostgreSQL of the version that the run asks for; its URL."""
+    version = postgres_major()
+    bin_dir = postgres_bin_dir(version)
+    return start_postgres(folder, version=version, bin_dir=bin_dir, durable=False, held=held)
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """The configured servers, or fresh ones that end with this process and leave nothing behind."""
+    with ExitStack() as stack:
+        folder, held = stack.enter_context(servers_folder())
         database_url = os.environ.get("TASKER_TEST_DATABASE_URL")
         if database_url is None:
-            version = postgres_major()
-            bin_dir = postgres_bin_dir(version)
-            postgres = start_postgres(
-                folder / "servers", version=version, bin_dir=bin_dir, durable=False, held=held
-            )
-            database_url = stack.enter_context(postgres)
+            database_url = stack.enter_context(fresh_postgres(folder, held))
         redis_url = os.environ.get("TASKER_TEST_REDIS_URL")
         if redis_url is None:
-            redis_url = stack.enter_context(start_redis(folder / "servers", durable=False, held=held))
+            redis_url = stack.enter_context(start_redis(folder, durable=False, held=held))
         yield Cluster(database_url, redis_url, uuid4().hex[:8])
 
 

@@ -21,12 +21,12 @@ def unconfigured() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder to its end."""
     return subprocess.run(
         command,
         cwd=folder,
-        env=unconfigured(),
+        env=unconfigured() | variables,
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE_SECONDS,

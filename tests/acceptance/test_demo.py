@@ -14,11 +14,21 @@ from tests.acceptance.system import System, eventually
 from tests.conftest import Connection
 from workers import EXAMPLES
 
+MISJUDGED = """
+from dataclasses import replace
+from tasker.cli.main import tasker
+from workers import EXAMPLES
+
+EXAMPLES["linear"] = replace(EXAMPLES["linear"], expected=lambda: {"solutions": "nothing"})
+tasker(["demo"])
+"""
+"""A demo that expects something else of one example."""
+
 STEPS = {name: len(example.template.definition.steps) for name, example in EXAMPLES.items()}
 
 
-def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = run(tmp_path, sys.executable, "-m", "tasker", "demo")
+def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(temp: Path) -> None:
+    done = run(temp, sys.executable, "-m", "tasker", "demo")
     assert done.returncode == 0, done.stderr
     head, *rows, last = done.stdout.splitlines()
     assert head.split() == ["TASK", "STEPS", "ATTEMPTS", "DURATION", "STATE"]
@@ -27,7 +37,7 @@ def test_the_demo_gets_every_example_right_and_leaves_nothing_behind(tmp_path: P
     assert {name for name, steps, attempts, *_ in cells if int(attempts) > int(steps)} >= {"order_fulfilment"}
     assert {state for *_, state in cells} == {"complete"}
     assert last == "7 of 7 tasks right"
-    assert list(tmp_path.iterdir()) == []
+    assert list(temp.glob("tasker-*/demo-*")) == []
 
 
 def test_the_demo_says_what_it_expected_of_a_task_that_is_wrong(
@@ -55,20 +65,32 @@ def test_the_demo_says_what_it_expected_of_a_task_that_is_wrong(
     assert printed[-1] == "1 of 3 tasks right"
 
 
+def test_the_demo_fails_when_a_task_is_wrong_and_names_the_configured_servers(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    servers = {"DATABASE_URL": f"{database_url}&password=secret", "TASKER_BROKER_URL": redis_url}
+    done = run(tmp_path, sys.executable, "-c", MISJUDGED, **servers)
+    assert done.returncode == 1, done.stderr
+    assert "solutions: expected nothing, found" in done.stdout
+    assert done.stdout.endswith("6 of 7 tasks right\n")
+    assert f"PostgreSQL is the configured one, {database_url}&password=***;" in done.stderr
+    assert "starting a worker of two processes\n" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_demo_that_is_interrupted_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    with tasker(tmp_path, "demo") as demo:
+def test_a_demo_that_is_interrupted_leaves_no_process(temp: Path, number: signal.Signals) -> None:
+    with tasker(temp, "demo") as demo:
         demo.await_output("running 7 examples")
         assert demo.end(number) == (-number if number == signal.SIGKILL else 130)
 
 
 @pytest.mark.slow
 def test_the_demo_runs_on_configured_servers_and_leaves_its_tasks_there(
-    tmp_path: Path, database_url: str, redis_url: str, connection: Connection
+    temp: Path, database_url: str, redis_url: str, connection: Connection
 ) -> None:
     servers = {"TASKER_DATABASE_URL": database_url, "TASKER_BROKER_URL": redis_url}
-    with tasker(tmp_path, "demo", **servers) as demo:
+    with tasker(temp, "demo", **servers) as demo:
         eventually(lambda: demo.process.poll() is not None, "the demo ends")
         assert demo.process.returncode == 0, demo.output()
     found = connection.execute("select state, count(*) from tasker.tasks group by 1").fetchall()

@@ -16,6 +16,7 @@ from tasker.dev.redis import start_redis
 from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, RECOVERY_THRESHOLDS, System, Worker, eventually
 from tests.conftest import Databases
+from tests.processes import descendants, living
 
 LEDGER = f"{APPS}.ledger"
 STEPS = 8
@@ -103,7 +104,10 @@ def test_an_emptied_broker_delays_and_loses_nothing(standing: tuple[System, Work
 
 def kill_main(worker: Worker) -> None:
     """kill -9 of the main process alone; its children have to notice."""
+    children = descendants(worker.pid)
+    assert len(children) >= 2
     os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: not living(children), f"of {children} no process is left", seconds=5)
 
 
 @pytest.mark.parametrize("kill", [kill_main, Worker.kill_group])

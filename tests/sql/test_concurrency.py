@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tasker.domain.states import ACTIVE, TASK_SETTLED
+from tests.chance import chance_of
 from tests.sql import actions
 from tests.sql.protocol import Connection, Protocol, Reply, Won, keep, published, request
 from tests.sql.simulation import TWO_ATTEMPTS, outcome
@@ -29,11 +30,6 @@ GRAPHS = (
 KINDS = {"complete": 6, "retry": 2, "permanent": 1}
 PAUSE = 0.002
 """Seconds between the answer of a call and its commit."""
-
-
-def chance_of(seed: int) -> Random:
-    """Chance that decides the same way every time."""
-    return Random(seed)  # noqa: S311 - no secret is made of it
 
 
 class Town:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from itertools import pairwise
+from time import monotonic, sleep
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tasker.db.migrate import migrate
-from tests.conftest import FAKE_CLOCK, Databases, running_cluster
+from tests.conftest import FAKE_CLOCK, fresh_postgres, servers_folder
 from tests.sql.actions import OPERATOR, REASON
 from tests.sql.protocol import Connection, Protocol, Won, keep, published, request
 
@@ -46,6 +47,9 @@ FEW = 5
 
 RUNNING = 1500
 """Pages that hold what runs now, in tests without a vacuum."""
+
+COUNTED_SECONDS = 10
+"""A session tells of its updates about once a second, when it is asked something."""
 
 ALONE = False
 """submit_tasks in a transaction of its own."""
@@ -225,17 +229,15 @@ def too_dear(found: Pages, empty: Pages) -> dict[str, tuple[float, float]]:
 
 @pytest.fixture
 def connect_alone() -> Iterator[Callable[[], Connection]]:
-    """Opens connections to a database in a cluster of its own.
+    """Opens connections to a cluster of its own, whatever servers the other tests are to use.
 
     Transactions elsewhere in a cluster keep old versions of rows from being cleared away, and it counts.
     """
-    with running_cluster() as cluster, psycopg.connect(cluster.database_url, autocommit=True) as admin:
-        databases = Databases(cluster, admin, worker_number=0)
-        with databases.make() as url, ExitStack() as stack:
-            migrate(url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(FAKE_CLOCK.read_bytes())
-            yield lambda: stack.enter_context(psycopg.connect(url, autocommit=True))
+    with servers_folder() as (folder, held), fresh_postgres(folder, held) as url, ExitStack() as stack:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(FAKE_CLOCK.read_bytes())
+        yield lambda: stack.enter_context(psycopg.connect(url, autocommit=True))
 
 
 def test_calls_cost_the_same_beside_much_history_whatever_the_statistics_say(
@@ -282,17 +284,21 @@ def share_in_place(session: Protocol) -> float:
     for _ in range(16):
         reply = session.submit_all([request("chain") for _ in range(64)])
         batches.append(session.claim(*published(reply)))
-    before = updates(session)
+    claimed = 16 * 64
+    before = updates(session, claimed)
     for won in batches:
         while won.ids:
             won = session.finish(won.complete({"ok": True}), keep=keep(budget_ms=1000))  # noqa: PLW2901
-    all_, in_place = (after - earlier for after, earlier in zip(updates(session), before, strict=True))
-    assert all_ == 16 * 64 * 7  # a: complete; b, c and d: in progress, complete
+    after = updates(session, claimed + claimed * 7)
+    all_, in_place = (later - earlier for later, earlier in zip(after, before, strict=True))
+    assert all_ == claimed * 7  # a: complete; b, c and d: in progress, complete
     return in_place / all_
 
 
-def updates(session: Protocol) -> tuple[int, int]:
-    """Updates of steps so far, and how many of them touched no index."""
-    session.rows("select pg_stat_force_next_flush()")
-    row = session.row("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'steps'")
+def updates(session: Protocol, expected: int) -> tuple[int, int]:
+    """Updates of steps once so many are counted, which takes a second, and those that touched no index."""
+    query = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'steps'"
+    deadline = monotonic() + COUNTED_SECONDS
+    while (row := session.row(query))["n_tup_upd"] < expected and monotonic() < deadline:
+        sleep(0.01)
     return row["n_tup_upd"], row["n_tup_hot_upd"]

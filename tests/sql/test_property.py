@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.chance import SEED
 from tests.sql.protocol import QUEUE, Connection, Protocol, Row, keep
 from tests.sql.simulation import SLOW, World
 
@@ -270,9 +271,14 @@ class Histories(RuleBasedStateMachine):
 
 
 def play(connection: Connection, *, histories: int, length: int) -> None:
-    """Histories that are always the same."""
+    """Histories that are always the same, and others for each SEED."""
+
+    def begin() -> Histories:
+        return Histories(connection)
+
+    print(f"SEED={SEED}")  # noqa: T201 - pytest shows it
     run_state_machine_as_test(
-        lambda: Histories(connection),
+        seed(SEED)(begin) if SEED else begin,
         settings=settings(
             max_examples=histories,
             stateful_step_count=length,
