@@ -27,7 +27,7 @@ demo: setup ## every example on an embedded PostgreSQL and Redis
 test: setup ## the tests, less the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-all: setup ## every test
+test-all: setup ## every test; SEED=n has those that draw lots draw others
 	$(BIN)/python -m pytest -n 2
 
 faults: setup ## the matrix of faults, a line for each; SEED=n strikes elsewhere
