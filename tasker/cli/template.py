@@ -203,7 +203,7 @@ def _checked(invocation: Invocation, paths: Sequence[Path]) -> tuple[list[str], 
     with _noting(problems):
         if knows_handlers:
             invocation.load_module()
-    if not paths:
+    if not paths and not problems:  # what an import left half declared has no problems of its own
         found += _templates(invocation, ())
     for path in paths:
         with _noting(problems):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import TemplateError
+from tasker.domain.places import calling_place
 from tasker.domain.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ class Retry:
     never_for: tuple[type[BaseException] | str, ...] = ()
 
     def __post_init__(self) -> None:
-        found = [f"retry {field}: {message}" for field, message in problems(_fields(self))]
+        found = list(problems(_fields(self)))
         if found:
-            raise TemplateError(found)
+            place = calling_place()
+            raise TemplateError([f"{place}: retry {field}: {message}" for field, message in found])
         names = (kind if isinstance(kind, str) else class_name(kind) for kind in self.never_for)
         object.__setattr__(self, "never_for", tuple(dict.fromkeys(names)))
         object.__setattr__(self, "base_seconds", round(self.base_seconds * 1000) / 1000)

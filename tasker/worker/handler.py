@@ -7,10 +7,10 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasker.domain.errors import TemplateError
+from tasker.domain.places import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,15 +98,6 @@ def annotation(call: Callable[..., Any], name: str) -> Any:
             "something imported at run time (not under TYPE_CHECKING) or defined at the module's top level"
         ) from exc
     return hints[name]
-
-
-def shown_path(path: str | Path) -> str:
-    """The path as an author knows it: relative to the current folder when it lies inside."""
-    path = Path(path)
-    try:
-        return str(path.relative_to(Path.cwd())) if path.is_absolute() else str(path)
-    except (ValueError, OSError):
-        return str(path)
 
 
 def _body(call: Any) -> Any:

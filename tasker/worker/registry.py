@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tasker.domain.errors import TemplateError
+from tasker.domain.places import calling_place
 from tasker.domain.wording import did_you_mean
 from tasker.worker.binding import problems
 from tasker.worker.handler import Handler, refusal
@@ -90,7 +91,7 @@ class Registry:
         handler = Handler(name, call)
         refused = refusal(call)
         if refused:
-            raise TemplateError(f'handler "{name}": {call!r} {refused}')
+            raise TemplateError(f'{calling_place()}: handler "{name}": {call!r} {refused}')
         present = self._handlers.setdefault(name, handler)
         if present.is_same(call):
             return present

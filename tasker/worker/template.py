@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter
 
 from tasker.domain import templates
 from tasker.domain.errors import TemplateError
+from tasker.domain.places import calling_place
 from tasker.domain.retry import Retry
 from tasker.domain.templates import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -20,9 +20,10 @@ from tasker.domain.templates import (
     TemplateDefinition,
 )
 from tasker.domain.version import split_full_name
+from tasker.domain.wording import did_you_mean
 from tasker.worker import registry
 from tasker.worker.binding import parents_by_parameter
-from tasker.worker.handler import Handler, handler_name, shown_path
+from tasker.worker.handler import Handler, handler_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +69,7 @@ class TaskTemplate:
         self.context_type = context
         self.description = description
         self.deadline_seconds = deadline_seconds
-        self.location = _caller()
+        self.location = calling_place()
         self._steps: list[tuple[StepDefinition, Handler]] = []
         self._definition: TemplateDefinition | None = None
         registry.process.add_template(self)
@@ -88,8 +89,13 @@ class TaskTemplate:
     def step(self, function: Any = None, /, **options: Unpack[StepOptions]) -> Any:
         """Make a function a step, as `@template.step` or with the keywords of `add_step`.
 
-        Returns the function unchanged, so that it can be called and tested as it is.
+        Returns the function unchanged, so that it can be called and tested as it is. Raises TemplateError for
+        a keyword that there is not, and as `add_step`.
         """
+        unknown = sorted(options.keys() - StepOptions.__annotations__.keys())
+        if unknown:
+            nearest = did_you_mean(unknown[0], StepOptions.__annotations__)
+            raise self._refusal(None, f'"{unknown[0]}" is no keyword of a step{nearest}')
 
         def declare(call: F) -> F:
             self.add_step(call, **options)
@@ -129,15 +135,14 @@ class TaskTemplate:
         Raises TemplateError for what cannot be declared; the rest is checked at first use.
         """
         name = name or handler_name(call)
-        where = f'{self.full_name}, step "{name}"'
         if name is None:
-            raise TemplateError(f"{self.full_name}: {call!r} has no name of its own; give the step a name=")
+            raise self._refusal(None, f"{call!r} has no name of its own; give the step a name=")
         if self._definition is not None:
-            raise TemplateError(f"{where}: the template is already in use; declare every step at import")
+            raise self._refusal(name, "the template is already in use; declare every step at import")
         if isinstance(depends_on, str) or not all(isinstance(parent, str) for parent in depends_on):
-            raise TemplateError(f"{where}: depends_on takes a list of step names, not {depends_on!r}")
+            raise self._refusal(name, f"depends_on takes a list of step names, not {depends_on!r}")
         if retry is not None and max_attempts is not None:
-            raise TemplateError(f"{where}: give max_attempts or retry, not both")
+            raise self._refusal(name, "give max_attempts or retry, not both")
         step = StepDefinition(
             name=name,
             handler=handler or f"{self.full_name}.{name}",
@@ -152,6 +157,10 @@ class TaskTemplate:
             start_within_seconds=start_within_seconds,
         )
         self._steps.append((step, registry.process.add_handler(step.handler, call)))
+
+    def _refusal(self, step: str | None, message: str) -> TemplateError:
+        about = self.full_name if step is None else f'{self.full_name}, step "{step}"'
+        return TemplateError(f"{calling_place()}: {about}: {message}")
 
     @property
     def definition(self) -> TemplateDefinition:
@@ -202,7 +211,9 @@ def step_handler(name: str) -> Callable[[F], F]:
     """
     given: Any = name
     if not isinstance(given, str) or not HANDLER_NAME.fullmatch(given):
-        raise TemplateError(f'step_handler takes the name of a handler, as "orders.charge", not {name!r}')
+        raise TemplateError(
+            f'{calling_place()}: step_handler takes the name of a handler, as "orders.charge", not {name!r}'
+        )
 
     def register(call: F) -> F:
         registry.process.add_handler(name, call)
@@ -217,10 +228,3 @@ def _with_parents(step: StepDefinition, handler: Handler, names: Mapping[str, ob
     except TemplateError:  # reported with the step's other problems
         named = []
     return replace(step, depends_on=tuple(dict.fromkeys((*step.depends_on, *named))))
-
-
-def _caller() -> str:
-    """`file:line` of the code that calls the function that asks."""
-    frame = inspect.currentframe()
-    frame = frame and frame.f_back and frame.f_back.f_back
-    return f"{shown_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else "unknown place"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasker.domain import retry, templates
 from tasker.domain.errors import TemplateError
+from tasker.domain.places import shown_path
 from tasker.domain.retry import Retry
 from tasker.domain.templates import Problem, StepDefinition, TemplateDefinition
 from tasker.domain.version import split_full_name
 from tasker.domain.wording import did_you_mean
 from tasker.worker import registry
-from tasker.worker.handler import shown_path
 from tasker.worker.yaml_tree import Node, read_tree
 
 if TYPE_CHECKING:

@@ -213,6 +213,10 @@ def test_celery_tasks_can_be_steps_and_declaring_them_makes_no_celery_task() -> 
         ),
         (lambda t: t.step(depends_on=[validate])(ship), "depends_on takes a list of step names"),
         (lambda t: t.step(retry=Retry(), max_attempts=2)(ship), "give max_attempts or retry, not both"),
+        (
+            lambda t: t.step(max_attempt=2)(ship),
+            '"max_attempt" is no keyword of a step; did you mean "max_attempts"?',
+        ),
         (lambda t: t.step(max_attempts=0)(ship), "retry max_attempts: must be a whole number from 1"),
         (
             lambda t: (t.add_step(ship), t.add_step(charge, name="ship")),
@@ -223,7 +227,25 @@ def test_celery_tasks_can_be_steps_and_declaring_them_makes_no_celery_task() -> 
 def test_what_cannot_be_declared_is_refused_at_once(
     declare: Callable[[TaskTemplate], object], problem: str
 ) -> None:
-    assert problem in problems_of(lambda: declare(fulfilment()))
+    found = problems_of(lambda: declare(fulfilment()))
+    assert problem in found
+    assert "tests/unit/test_registry.py:" in found
+
+
+def test_a_refused_declaration_names_the_line_that_wrote_it() -> None:
+    template = fulfilment()
+    line = test_a_refused_declaration_names_the_line_that_wrote_it.__code__.co_firstlineno
+    for number, declare in enumerate(
+        (
+            lambda: Retry(max_attempts=0),
+            lambda: template.step(max_attempts=0)(ship),
+            lambda: template.add_step(Gateway, name="charge"),
+            lambda: template.step(max_attempt=3)(ship),  # type: ignore[call-overload]
+            lambda: step_handler("orders.pay")(Gateway),
+        ),
+        start=line + 5,
+    ):
+        assert problems_of(declare).startswith(f"tests/unit/test_registry.py:{number}: ")
 
 
 def test_a_step_cannot_be_added_to_a_template_in_use() -> None:

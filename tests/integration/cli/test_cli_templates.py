@@ -30,6 +30,24 @@ def test_template_validate_reports_every_problem_of_every_file_and_stores_nothin
     assert connection.execute("select count(*) from tasker.templates").fetchone() == (0,)
 
 
+def test_a_step_that_cannot_be_declared_is_the_only_problem_and_has_its_line(
+    run: Run, tmp_path: Path
+) -> None:
+    write(
+        tmp_path / "shop.py",
+        "from tasker import Retry, TaskTemplate\n"
+        "t = TaskTemplate('orders/fulfilment', version='1.0.0')\n"
+        "@t.step(retry=Retry(max_attempts=0, backoff='expo'))\n"
+        "def charge(): ...\n",
+    )
+    ended = run("-A", "shop", "template", "validate")
+    assert ended.code == 1
+    assert [line.partition(", not")[0] for line in ended.err.splitlines()] == [
+        "error: shop.py:3: retry max_attempts: must be a whole number from 1 (no retry) to 100000",
+        "error: shop.py:3: retry backoff: 'expo' is none of none, constant, linear, exponential, fibonacci",
+    ]
+
+
 def test_a_stored_template_is_listed_shown_and_drawn(run: Run, shop: str) -> None:
     assert run("template", "list").err.startswith("no template is stored")
     assert run("-A", shop, "template", "register", "-o", "json").json == {
