@@ -33,7 +33,9 @@ def engine_on(database_url: str, redis_url: str, **settings: Any) -> Iterator[En
     """An engine with its own connections; what it publishes goes to real Redis."""
     given = Settings(database_url=database_url, broker_url=redis_url, **settings)
     database = Database(database_url, statement_timeout_seconds=given.statement_timeout_seconds)
-    yield Engine(database, broker.Publisher(broker.celery_app(given), given), given)
+    engine = Engine(database, broker.Publisher(broker.celery_app(given), given), given)
+    yield engine
+    engine.publisher.flush(10)
     database.close()
 
 

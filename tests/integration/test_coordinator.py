@@ -98,9 +98,9 @@ def test_a_step_that_nobody_ever_claims_is_parked_and_its_task_settles(engine: E
     engine.database.call(functions.beat_worker, worker.id, 1, {})
     coordinator = Coordinator(engine, lambda: None)
     for _ in range(6):
+        assert engine.publisher.flush(10)  # it stamps anew what it sends late, and here everything is late
         engine.database.call(lambda own: own.execute("delete from tasker.coordinator_loops"))
         coordinator.republish_lost()
-        assert engine.publisher.flush(10)  # it stamps anew what it sends late, and here everything is late
     assert states(engine, task) == {"": "error", "a": "error"}
 
 
