@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasker.cli.failures import report
+from tasker.cli.failures import report, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BEFORE_THE_COMMAND = ("-A", "--app", "--config")
 
 
+AFTER_THE_COMMAND = ("-o", "--output")
+
+
+class Misused(click.UsageError):
+    """A mistake in the command line, told in one line as every other error."""
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
+        """Print it on standard error."""
+        see = f"; see `{self.ctx.command_path} --help`" if self.ctx else ""
+        say(self.format_message().rstrip(".") + see)
+
+
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (Misused, click.exceptions.NoArgsIsHelpError):
+        raise
+    except click.UsageError as error:
+        raise Misused(error.format_message(), error.ctx) from None
+
+
 class _WithExample(click.Command):
     """A command whose epilog is its example, to be typed line by line; click would fill its lines."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """As click does; a mistake is told in one line."""
+        with _usage_in_one_line():
+            return super().make_context(*args, **options)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Print the example."""
@@ -49,6 +80,17 @@ class Group(_WithExample, click.Group):
     """A noun. Its verbs are listed in the order in which they were declared."""
 
     command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with a word on options that were meant for the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in AFTER_THE_COMMAND:
+                name = error.option_name
+                hint = f"{name} goes after the command: {ctx.command_path} … {name} json"
+                raise click.UsageError(hint, ctx) from None
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The verbs, in order of declaration."""
@@ -96,7 +138,8 @@ class Program(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; here, and nowhere else, exceptions become exit codes."""
         try:
-            return super().invoke(ctx)
+            with _usage_in_one_line():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

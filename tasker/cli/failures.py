@@ -79,9 +79,14 @@ def report(error: BaseException) -> ExitCode:
         click.echo(err=True)
     else:
         for line in _lines(error):
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(line, err=True)
+            say(line)
     return exit_code(error)
+
+
+def say(error: str) -> None:
+    """Print `error: …` on standard error."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(error, err=True)
 
 
 def _lines(error: BaseException) -> Iterator[str]:

@@ -10,7 +10,7 @@ from tasker.cli.commands import Group
 from tasker.cli.options import StepName, TaskId, operator_options, output_option
 from tasker.cli.output import print_json, print_table
 from tasker.cli.shapes import ParkedJson, RetriedJson, StepJson, StepsJson, listed_step, step_json
-from tasker.cli.task_view import error_line, print_step, shortened, time_taken
+from tasker.cli.task_view import error_line, hint_at_more, is_cut, print_step, shortened, time_taken
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -51,6 +51,7 @@ def list_(invocation: Invocation, task_id: UUID, *, form: str) -> None:
     ]
     columns = ("STEP", "STATE", "ATTEMPT", "QUEUE", "HANDLER", "DURATION", "ERROR")
     print_table(columns, rows, nothing="no steps")
+    hint_at_more(task_id, [each.name for each, row in zip(steps, rows, strict=True) if is_cut(row[-1])])
 
 
 @step.command(prints=StepJson, epilog="tasker step show 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f/charge")

@@ -33,11 +33,12 @@ from tasker.cli.shapes import (
 from tasker.cli.task_view import print_task, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
     from tasker.cli.invocation import Invocation
+    from tasker.domain.records import TaskRecord
 
 STATES = ("pending", "in_progress", "paused", "complete", "error", "cancelled", "resolved_manually")
 
@@ -162,12 +163,13 @@ def list_(
     if form == "json":
         print_json(TasksJson(items=[listed_task(each) for each in page.items], next_cursor=page.next_cursor))
         return
+    done = _done(invocation, page.items)
     rows = [
         (
             each.id,
             f"{each.template}@{each.version}",
             each.state,
-            f"{each.steps_total - each.steps_open}/{each.steps_total}",
+            f"{done[each.id]}/{each.steps_total}",
             each.created_at,
             shortened(", ".join(each.tags)),
         )
@@ -322,6 +324,20 @@ def retry(invocation: Invocation, task_id: UUID, *, actor: str, reason: str | No
         return
     for name in names:
         click.echo(f"{task_id}/{name} is retried")
+
+
+def _done(invocation: Invocation, tasks: Sequence[TaskRecord]) -> dict[UUID, int]:
+    """How many steps of each task are done; a cancel closes the others without doing them."""
+    from tasker.db import diagnosis
+    from tasker.domain.states import SATISFYING
+
+    done = {each.id: each.steps_total - each.steps_open for each in tasks}
+    cancelled = [each.id for each in tasks if each.state == "cancelled"]
+    if cancelled:
+        contexts = invocation.database.call(diagnosis.task_execution_contexts, cancelled)
+        for task_id, status in contexts.items():
+            done[task_id] = sum(status.steps_by_state.get(state, 0) for state in SATISFYING)
+    return done
 
 
 def _move(

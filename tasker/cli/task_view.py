@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasker.cli.output import cell, print_fields, print_table
+from tasker.cli.output import cell, note, print_fields, print_table
 from tasker.domain.durations import duration
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from tasker.domain.records import AttemptRecord, DeadLetterRecord, StepRecord
 
 SHORT = 60
-"""Characters of a result or an error in a table; `-o json` and `step show` have all of it."""
+"""Characters of a result or an error in a table on a terminal; `step show` and pipes have all of it."""
+
+CUT = "…"
 
 
 def print_task(database: Database, task_id: UUID) -> None:
@@ -64,6 +67,20 @@ def print_task(database: Database, task_id: UUID) -> None:
         for step in steps
     ]
     print_table(("STEP", "STATE", "ATTEMPT", "DURATION", "RESULT OR ERROR"), rows, nothing="no steps")
+    if any(step.state == "error" for step in steps):
+        note(f"`tasker task why {task_id}` says what to do about what failed")
+    hint_at_more(task_id, [step.name for step, row in zip(steps, rows, strict=True) if is_cut(row[-1])])
+
+
+def hint_at_more(task_id: UUID, steps: list[str]) -> None:
+    """Say how to see all of what was cut, for the first of these steps."""
+    if steps:
+        note(f"`tasker step show {task_id}/{steps[0]}` prints what is cut here")
+
+
+def is_cut(text: str) -> bool:
+    """Whether this is what `shortened` has left of a longer text."""
+    return len(text) == SHORT and text.endswith(CUT)
 
 
 def print_step(
@@ -108,9 +125,9 @@ def print_step(
 
 
 def shortened(value: Any) -> str:
-    """A value on one line, cut where it gets long."""
+    """A value on one line; cut where it gets long, unless a pipe reads it."""
     text = " ".join(cell(value).split())
-    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
+    return text if len(text) <= SHORT or not sys.stdout.isatty() else f"{text[: SHORT - 1]}{CUT}"
 
 
 def error_line(error: dict[str, Any] | None) -> str:

@@ -246,7 +246,8 @@ def get_template(connection: Connection, reference: Reference) -> StoredTemplate
         for one in list_templates(connection, retired=pinned)
     }
     raise TemplateNotFound(
-        f"no template {reference}{did_you_mean(str(reference), sorted(known))}; see `tasker template list`"
+        f"no template {reference}{did_you_mean(str(reference), sorted(known))}; see `tasker template list`, "
+        "or register it with `tasker -A MODULE template register`"
     )
 
 

@@ -36,6 +36,7 @@ from tasker.orchestration.submit import (
     after_root_commit,
     joined_connection,
     own_session,
+    referred_to,
     refusal_undone,
     request_json,
 )
@@ -330,11 +331,19 @@ class Tasker:
         except TemplateNotFound:
             objects = _objects(requests)
             if not objects:
+                self._raise_nearest(requests)
                 raise
             # outside a caller's transaction: definitions are not part of what that may roll back
             store_templates(self.database, objects, self.celery.conf.task_default_queue)
             reply = self._checked(requests, connection)
         return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
+
+    def _raise_nearest(self, requests: Sequence[TaskRequest]) -> None:
+        """Raise TemplateNotFound for the first template that is not there, with the one nearest in name."""
+        from tasker.db import queries
+
+        for reference in dict.fromkeys(map(referred_to, requests)):
+            self.database.call(queries.get_template, reference)
 
     def _checked(self, requests: Sequence[TaskRequest], connection: Any) -> Submitted:
         """Send requests, each held against the schema of its template: those not known yet are learnt."""

@@ -96,7 +96,7 @@ def request_json(request: TaskRequest, settings: Settings, schemas: StoredSchema
     Raises ValueRefused, naming the field, for what cannot be stored, and what the template cannot take.
     """
     template = request.template
-    reference = _reference(request)
+    reference = referred_to(request)
     context = _context_text(request, settings)
     fields: dict[str, Any] = {
         "id": _uuid(request.task_id, "task_id"),
@@ -121,7 +121,8 @@ def request_json(request: TaskRequest, settings: Settings, schemas: StoredSchema
     return f'{encode(given, limit_bytes=1 << 18, max_depth=4, where="request")[:-1]},"context":{context}}}'
 
 
-def _reference(request: TaskRequest) -> Reference:
+def referred_to(request: TaskRequest) -> Reference:
+    """The template that a request names, and the version when it does. Raises ValueRefused."""
     if isinstance(request.template, str):
         return _named(request.template, request.version)
     if not hasattr(type(request.template), "definition"):

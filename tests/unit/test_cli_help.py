@@ -110,3 +110,26 @@ def test_an_option_that_belongs_before_the_command_is_shown_its_place() -> None:
 
 def test_help_works_with_either_name() -> None:
     assert said("task", "-h") == said("task", "--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--foo"], "No such option '--foo'; see `tasker --help`"),
+        (["task", "lst"], "No such command 'lst'. Did you mean 'list'?; see `tasker task --help`"),
+        (["task", "submit"], "Missing argument 'TEMPLATE'; see `tasker task submit --help`"),
+        (["-o", "json", "task", "list"], "-o goes after the command: tasker … -o json; see `tasker --help`"),
+        (
+            ["task", "-o", "json", "list"],
+            "-o goes after the command: tasker task … -o json; see `tasker task --help`",
+        ),
+        (
+            ["task", "list", "-A", "x"],
+            "-A goes before the command: tasker -A … task list; see `tasker task list --help`",
+        ),
+    ],
+)
+def test_a_mistake_in_the_command_line_is_one_line(arguments: list[str], told: str) -> None:
+    ended = CliRunner().invoke(tasker, arguments, prog_name="tasker")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: {told}\n"

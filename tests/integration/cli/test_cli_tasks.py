@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasker.orchestration import operate
 from tasker.orchestration.client import Tasker
 from tests.integration.cli.typed import SECONDS, STORED, TASK_KEYS, UNKNOWN, Run, write
 
@@ -98,6 +99,38 @@ def test_what_does_not_exist_is_exit_code_3(run: Run) -> None:
         assert ended.err.startswith("error: no ")
 
 
+def test_a_template_that_is_not_there_is_answered_with_the_nearest(run: Run, tasks: Tasker) -> None:
+    ended = run("task", "submit", "orders/fulfilmnt")
+    assert ended.code == 3
+    assert ended.err.startswith(
+        'error: no template orders/fulfilmnt; did you mean "orders/fulfilment"?; see '
+    )
+
+
+def test_a_cancelled_task_is_listed_with_what_was_done_of_it(run: Run, tasks: Tasker) -> None:
+    tasks.submit(STORED).cancel()
+    ((_, _, state, done, *_),) = [line.split() for line in run("task", "list").out.splitlines()[1:]]
+    assert (state, done) == ("cancelled", "0/4")
+
+
+def test_an_error_is_whole_in_a_pipe_and_cut_on_a_terminal_with_a_hint(
+    run: Run, environment: dict[str, str], tasks: Tasker, tmp_path: Path
+) -> None:
+    task = tasks.submit(STORED)
+    step = task.steps()[0]
+    wrong = "the price list of yesterday was used, and with it half of the orders were charged"
+    operate.park_steps(tasks.engine, [step.id], actor="ann", reason=wrong)
+    piped = run("task", "show", str(task.id))
+    assert wrong in piped.out
+    assert piped.err == f"`tasker task why {task.id}` says what to do about what failed\n"
+    for arguments in (["task", "show", str(task.id)], ["step", "list", str(task.id)]):
+        errors: list[str] = []
+        shown = on_terminal(environment, tmp_path, *arguments, errors=errors)
+        assert "the price list of yesterday was" in " ".join(shown.split())
+        assert "charged" not in shown
+        assert f"`tasker step show {task.id}/validate` prints what is cut here\n" in "".join(errors)
+
+
 def test_waiting_too_long_and_waiting_for_a_cancelled_task_have_their_own_exit_codes(
     run: Run, tasks: Tasker, connection: psycopg.Connection[Any]
 ) -> None:
@@ -151,8 +184,10 @@ def test_a_terminal_shows_signs_and_colours_and_a_pipe_shows_neither(
     assert "\x1b" not in run("task", "show", task).out
 
 
-def on_terminal(environment: dict[str, str], folder: Path, *arguments: str) -> str:
-    """What `tasker` prints when standard output is a terminal."""
+def on_terminal(
+    environment: dict[str, str], folder: Path, *arguments: str, errors: list[str] | None = None
+) -> str:
+    """What `tasker` prints when standard output is a terminal; `errors` gets what it says beside."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "tasker", *arguments],
@@ -167,5 +202,7 @@ def on_terminal(environment: dict[str, str], folder: Path, *arguments: str) -> s
             while chunk := os.read(ours, 4096):
                 written += chunk
         os.close(ours)
+        if errors is not None and process.stderr:
+            errors.append(process.stderr.read().decode())
         assert process.wait(SECONDS) == 0
     return written.decode().replace("\r\n", "\n")
