@@ -36,7 +36,7 @@ CASES = (
         "steps that share a message",
         TWO_ROOTS,
         batched=True,
-        faults=frozenset({"crash", "call_again", "fail"}),
+        faults=frozenset({"crash", "call_again"}),
         budget=2,
     ),
     Case(
