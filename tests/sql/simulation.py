@@ -36,6 +36,10 @@ SLOW = "slow"
 
 TWO_ATTEMPTS = Retry(max_attempts=2, backoff="exponential", base_seconds=1, jitter="none")
 
+START_WITHIN = 100
+DEADLINE = 200
+"""Seconds, for some steps and some tasks."""
+
 STARTED = ("in_progress", "paused", "error")
 
 MAX_LOSSES = 2
@@ -107,6 +111,7 @@ class World:
                 handler=RARE if number % 7 == 3 else HANDLER,
                 queue=SLOW if number % 5 == 2 else None,
                 retry=TWO_ATTEMPTS,
+                start_within_seconds=START_WITHIN if number % 6 == 4 else None,
             )
             for number, needed in enumerate(parents)
         )
@@ -114,7 +119,15 @@ class World:
         self.session.store(TemplateDefinition(namespace="tests", name=name, version="1.0.0", steps=steps))
         first = len(self.tasks) + 1
         ids = [UUID(int=number) for number in range(first, first + copies)]
-        requests = [request(name, id=task, run_after_ms=delay * 1000 or None) for task in ids]
+        requests = [
+            request(
+                name,
+                id=task,
+                run_after_ms=delay * 1000 or None,
+                deadline_ms=DEADLINE * 1000 if task.int % 3 == 0 else None,
+            )
+            for task in ids
+        ]
         reply = self.session.submit_all(requests, joined=joined)
         assert self.session.submit_all(requests, joined=joined)["publish"] == reply["publish"]
         self.tasks += [UUID(task["id"]) for task in reply["tasks"]]
@@ -290,6 +303,30 @@ class World:
         assert actions.time_out(self.session, numbers)["moved"] == 0
         self.hand_out(reply)
 
+    def expire(self) -> None:
+        """A coordinator ends what nobody began in time and what is past its deadline; each call twice."""
+        before, now = self.rows(), self.session.now
+        unbegun = {
+            step
+            for step, row in before.items()
+            if row["state"] in ("ready", "enqueued") and row["start_by"] and row["start_by"] <= now
+        }
+        assert actions.expire_steps(self.session)["moved"] == len(unbegun)
+        assert actions.expire_steps(self.session)["moved"] == 0
+        settled = {it for it in self.tasks if self.session.task(it)["state"] in TASK_SETTLED}
+        late = {
+            step
+            for step, row in before.items()
+            if row["deadline_at"] and row["deadline_at"] <= now and row["task_id"] not in settled
+            if row["state"] in ACTIVE and row["task_state"] in STARTED
+        }
+        actions.expire_tasks(self.session)
+        assert actions.expire_tasks(self.session)["moved"] == 0
+        after = self.rows()
+        assert {step for step in after if after[step]["state"] != before[step]["state"]} == late | unbegun
+        assert {after[step]["state"] for step in late | unbegun} <= {"error"}
+        self.fence(sorted(late))
+
     def shared(self) -> set[int]:
         """The steps under way whose claims have others under way: nobody knows which of them has begun."""
         claims = Counter(held.attempt.claim_id for held in self.running.values())
@@ -374,7 +411,7 @@ class World:
         """All steps by id, with what decides who may move them."""
         found = self.session.rows(
             "select s.id, s.state, s.attempt, s.claim_id, s.losses, s.alone, s.parents_left, ts.handler,"
-            " t.state as task_state, q.paused_at as queue_paused_at,"
+            " s.task_id, s.start_by, t.deadline_at, t.state as task_state, q.paused_at as queue_paused_at,"
             " (select count(*) from tasker.step_edges e"
             "  join tasker.steps p on p.id = e.parent_id and not p.state = any (%s)"
             "  where e.child_id = s.id) as parents_open"

@@ -105,6 +105,12 @@ def running(world: World) -> list[int]:
     return sorted(world.running)
 
 
+def busy(world: World) -> list[int]:
+    """The live workers that hold something."""
+    held = {it.worker for it in world.running.values()}
+    return [number for number, worker in enumerate(world.workers) if worker in held]
+
+
 def fenced(world: World) -> range:
     return range(len(world.fenced))
 
@@ -197,9 +203,9 @@ class Histories(RuleBasedStateMachine):
     def release_late(self, attempts: list[int]) -> None:
         self.world.release_late([self.world.fenced[it] for it in attempts])
 
-    @turn(2, worker=WORKERS)
-    def lose_worker(self, worker: int) -> None:
-        self.world.stop(self.world.workers[worker])
+    @turn(3, busy, workers=some(busy, 1))
+    def lose_worker(self, workers: list[int]) -> None:
+        self.world.stop(self.world.workers[workers[0]])
 
     # The broker and coordinators
 
@@ -211,9 +217,13 @@ class Histories(RuleBasedStateMachine):
     def republish(self, seconds: int) -> None:
         self.world.republish(seconds)
 
-    @turn(3)
+    @turn(5)
     def recover(self) -> None:
         self.world.recover()
+
+    @turn(2)
+    def expire(self) -> None:
+        self.world.expire()
 
     @turn(2, running, steps=some(running))
     def time_out(self, steps: list[int]) -> None:
