@@ -114,7 +114,14 @@ def _unforeseen(error: BaseException) -> str:
     """An exception nobody meant to raise: of the application that `-A` imports, or of Tasker."""
     if _is_refusal(error):
         return f"{str(error).strip()}; the database's owner can grant it, see `tasker db sql`"
-    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        line = f": {error.text.strip()}" if error.text else ""
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno}){line}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
     of_the_application = [frame for frame in frames if _is_application(Path(frame.filename))]
     place = "".join(f" ({frame.filename}:{frame.lineno})" for frame in (of_the_application or frames)[-1:])
     return f"{type(error).__name__}: {error}{place}; TASKER_DEBUG=1 shows the traceback"

@@ -39,9 +39,9 @@ _WHILE_HANDLED = "\nDuring handling of the above exception, another exception oc
 def describe(error: BaseException, limit_bytes: int, redaction: Redaction = BY_RULES) -> dict[str, Any]:
     """The exception as {"type", "message", "traceback", "frame"}, of at most `limit_bytes` as JSON in UTF-8.
 
-    Secrets are hidden. `traceback` has its causes, the frames nearest to the error where there are many, and
-    no local variables. `frame` is the innermost function of the application's own, as `module.function`, and
-    absent when there is none. `limit_bytes` is LEAST_BYTES at least.
+    Secrets are hidden. `traceback` begins at the handler, has its causes, the frames nearest to the error
+    where there are many, and no local variables. `frame` is the innermost function of the application's own,
+    as `module.function`, and absent when there is none. `limit_bytes` is LEAST_BYTES at least.
     """
     room = max(limit_bytes, LEAST_BYTES) - 2 * _NAME_BYTES - _PUNCTUATION_BYTES
     described = {
@@ -134,11 +134,22 @@ def _traceback(error: BaseException, redaction: Redaction) -> Iterator[str]:
         link = cause if cause is not None or link.__suppress_context__ else context
     for link, joint in reversed(chain):
         yield "Traceback (most recent call last):\n"
-        yield from traceback.format_tb(link.__traceback__, limit=-_FRAMES)
+        yield from traceback.format_tb(_from_handler(link.__traceback__), limit=-_FRAMES)
         if link is not error:
             yield _line(link, redaction)
         yield from _members(link, redaction)
         yield joint
+
+
+def _from_handler(outermost: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames in which the engine called the handler; whole if it has no others."""
+    step = outermost
+    while step is not None:
+        file = step.tb_frame.f_code.co_filename
+        if _owner(file) != "engine" and not file.startswith(_EVENT_LOOP):
+            return step
+        step = step.tb_next
+    return outermost
 
 
 def _line(error: BaseException, redaction: Redaction) -> str:
@@ -171,6 +182,7 @@ def _own_frame(innermost: TracebackType | None) -> str:
     return "" if found is None else f"{found.f_globals.get('__name__')}.{found.f_code.co_qualname}"
 
 
+_EVENT_LOOP = f"{sysconfig.get_path('stdlib')}/asyncio/"
 _ENGINE = str(Path(__file__).resolve().parent.parent) + "/"
 _EXAMPLES = f"{_ENGINE}_examples/"
 _LIBRARIES = tuple(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
 from uuid import UUID
 
 import click
@@ -95,6 +97,18 @@ def test_every_problem_of_a_template_is_a_line_of_its_own(capsys: pytest.Capture
 def test_an_error_never_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
     report(errors.Unreachable("postgresql://shop:hunter2@db/shop does not answer"))
     assert "hunter2" not in capsys.readouterr().err
+
+
+def test_a_file_that_python_cannot_read_is_shown_with_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "brokenshop.py"
+    broken.write_text("import os\ndef charge(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SyntaxError) as caught:
+        import_module("brokenshop")
+    report(caught.value)
+    assert capsys.readouterr().err == f"error: SyntaxError: invalid syntax ({broken}:2): def charge(:\n"
 
 
 def test_an_error_nobody_foresaw_says_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from tasker.domain.error_data import LEAST_BYTES, describe, shortened
 from tasker.domain.redaction import Redaction
+from tasker.orchestration.patience import until_answered
 
 LIMIT = 16 << 10
 
@@ -51,6 +54,14 @@ def throw(error: BaseException) -> Callable[[], Any]:
 
 def endless() -> Any:
     return endless()
+
+
+def charge() -> None:
+    raise ValueError("no card")
+
+
+async def charge_later() -> None:
+    charge()
 
 
 def raised(error: BaseException) -> BaseException:
@@ -170,6 +181,25 @@ def test_the_traceback_names_where_it_happened_and_what_caused_it() -> None:
     lines = described["traceback"]
     assert lines.index("KeyError: 'first'") < lines.index("direct cause") < lines.rindex("in raised")
     assert described["message"] == "second"
+
+
+@pytest.mark.parametrize("run", [lambda: partial(charge), lambda: partial(asyncio.run, charge_later())])
+def test_the_traceback_begins_at_the_handler(run: Callable[[], Callable[[], Any]]) -> None:
+    with pytest.raises(ValueError, match="no card") as caught:
+        until_answered(run(), "what the engine does to call a handler")
+    error = caught.value
+    assert error.__traceback__ is not None
+    error.__traceback__ = error.__traceback__.tb_next  # without this test's own frame
+    first, second, *_ = describe(error, LIMIT)["traceback"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert (f'File "{__file__}"' in second, ", in charge" in second) == (True, True)
+
+
+def test_a_traceback_of_the_engine_alone_is_told_whole() -> None:
+    with pytest.raises(TypeError, match="not callable") as caught:
+        until_answered(None, "what cannot be called")  # type: ignore[arg-type]
+    error = caught.value.with_traceback(caught.tb and caught.tb.tb_next)
+    assert ", in until_answered" in describe(error, LIMIT)["traceback"]
 
 
 def test_a_cause_that_was_suppressed_is_not_told() -> None:
