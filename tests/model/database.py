@@ -1,6 +1,6 @@
 """What the SQL functions do to the rows; each function here names the file in sql/functions that it mirrors.
 
-A call acts all at once. That is what its locks achieve, and what tests/sql/test_interleavings.py shows of the
+A call acts all at once. That is what its locks achieve, and what tests/sql/test_schedules.py shows of the
 real functions; what a function reads before it holds its locks is told apart from what it does then
 (`Call.seen`, `World.found`).
 

@@ -6,8 +6,9 @@ from inspect import isfunction
 
 import pytest
 
+from tests.model import __main__ as command
 from tests.model import actions, disturbances
-from tests.model.cases import BROKEN, CASES, SMALL_CASES
+from tests.model.cases import BROKEN, CASES, ONE, SMALL_CASES
 from tests.model.explore import explore
 from tests.model.world import Case
 
@@ -42,3 +43,31 @@ def test_a_broken_rule_is_noticed(case: Case) -> None:
     found = explore(case)
     assert found.wrong
     assert f"=> {found.wrong}" in found.trace
+
+
+@pytest.mark.parametrize(
+    ("cases", "broken", "said", "code"),
+    [
+        ((Case("fine", ONE),), (), "all", 0),
+        (
+            (Case("not fine", ONE, faults=frozenset({"lose"}), budget=1, without="republisher"),),
+            (),
+            "settle",
+            1,
+        ),
+        ((), (Case("harmless", ONE, without="republisher"),), "NOT NOTICED", 1),
+    ],
+)
+def test_the_command_says_what_is_wrong_and_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    cases: tuple[Case, ...],
+    broken: tuple[Case, ...],
+    said: str,
+    code: int,
+) -> None:
+    monkeypatch.setattr(command, "CASES", cases)
+    monkeypatch.setattr(command, "BROKEN", broken)
+    assert command.main(["--traces"]) == code
+    assert said in capsys.readouterr().out
