@@ -98,7 +98,11 @@ def _no_cluster_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     Tests that start PostgreSQL, or whose commands do, use `temp`.
     """
     yield
-    links = [link for link in tmp_path_factory.getbasetemp().rglob("postgres-*") if link.is_symlink()]
+    links = [
+        link
+        for link in tmp_path_factory.getbasetemp().rglob("postgres-*")
+        if link.is_symlink() and link.exists()
+    ]
     for link in links:
         shutil.rmtree(link.readlink(), ignore_errors=True)
     assert links == []

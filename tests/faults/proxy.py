@@ -1,4 +1,7 @@
-"""A wire that a test can cut: a proxy between the product and PostgreSQL or Redis, on unix sockets."""
+"""A wire that a test can cut: a proxy between the product and PostgreSQL or Redis.
+
+It listens on a unix socket, whatever the server does.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.faults.wire import PostgresWire, RedisWire, Wire
 
 CHUNK = 1 << 16
 WAIT_SECONDS = 20.0
+
+
+Target: TypeAlias = Path | tuple[str, int]
+"""A socket, or host and port."""
 
 
 class Cut(Enum):
@@ -46,7 +56,7 @@ class Proxy:
     once.
     """
 
-    def __init__(self, target: Path, wire: Callable[[], Wire]) -> None:
+    def __init__(self, target: Target, wire: Callable[[], Wire]) -> None:
         self.latency_seconds = 0.0
         self.refusing = False
         self.carried = 0
@@ -126,7 +136,7 @@ class Proxy:
         self._open.add(writer)
         try:
             if not self.refusing:
-                up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+                up_reader, up_writer = await _connected(self._target)
                 ends.add(up_writer)
                 self._open.add(up_writer)
                 await _Carried(self, self._wire()).carry(reader, writer, up_reader, up_writer)
@@ -159,6 +169,12 @@ class Proxy:
         """The request came to nothing (an empty queue), so the next one of its kind is meant."""
         planned.left = 1
         self._planned.append(planned)
+
+
+async def _connected(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(target, Path):
+        return await asyncio.open_unix_connection(target)
+    return await asyncio.open_connection(*target)
 
 
 class _Carried:
@@ -221,17 +237,26 @@ class _Carried:
 
 
 @contextmanager
-def postgres_proxy(database_url: str, sockets: str, folder: Path) -> Iterator[tuple[str, Proxy]]:
-    """A proxy in front of the server whose socket folder is `sockets`; the URL that leads through it."""
-    proxy = Proxy(Path(sockets, ".s.PGSQL.5432"), PostgresWire)
+def postgres_proxy(database_url: str, folder: Path) -> Iterator[tuple[str, Proxy]]:
+    """A proxy in front of the server of this URL, with its socket in `folder`; the URL that leads through."""
+    server = conninfo_to_dict(database_url)
+    host, port = str(server["host"]), int(server.get("port", 5432))
+    proxy = Proxy(Path(host, f".s.PGSQL.{port}") if host.startswith("/") else (host, port), PostgresWire)
+    parts = urlsplit(database_url)
+    user = parts.netloc.rpartition("@")[0]
+    through = parts._replace(netloc=f"{user}@", query=f"host={folder}").geturl()
     with proxy.listening(folder / ".s.PGSQL.5432"):
-        yield database_url.replace(sockets, str(folder)), proxy
+        yield through, proxy
 
 
 @contextmanager
-def redis_proxy(broker_url: str, path: Path, folder: Path) -> Iterator[tuple[str, Proxy]]:
-    """A proxy in front of the server at `path`; the URL that leads through it."""
-    proxy = Proxy(path, RedisWire)
+def redis_proxy(broker_url: str, folder: Path) -> Iterator[tuple[str, Proxy]]:
+    """A proxy in front of the server of this URL, with its socket in `folder`; the URL that leads through."""
+    parts = urlsplit(broker_url)
+    on_socket = parts.scheme == "redis+socket"
+    target = Path(parts.path) if on_socket else (str(parts.hostname), parts.port or 6379)
+    number = parts.query.removeprefix("virtual_host=") if on_socket else parts.path.strip("/")
+    proxy = Proxy(target, RedisWire)
     through = folder / "redis.sock"
     with proxy.listening(through):
-        yield broker_url.replace(str(path), str(through)), proxy
+        yield f"redis+socket://{through}?virtual_host={number or 0}", proxy

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import redis
@@ -45,13 +44,8 @@ class Stand(System):
         broker_url = self._redis.enter_context(start_redis(self._redis_folder, durable=False))
         # sockets have short names: pytest's own folders are too deep
         sockets = Path(self._wires.enter_context(tempfile.TemporaryDirectory(prefix="tasker-wire-")))
-        postgres = parse_qs(urlsplit(database_url).query)["host"][0]
-        self.wired_database, self.database = self._wires.enter_context(
-            postgres_proxy(database_url, postgres, sockets)
-        )
-        self.wired_broker, self.broker = self._wires.enter_context(
-            redis_proxy(broker_url, Path(urlsplit(broker_url).path), sockets)
-        )
+        self.wired_database, self.database = self._wires.enter_context(postgres_proxy(database_url, sockets))
+        self.wired_broker, self.broker = self._wires.enter_context(redis_proxy(broker_url, sockets))
         super().__init__(database_url, broker_url, folder, thresholds)
 
     def __exit__(self, *exc: object) -> None:

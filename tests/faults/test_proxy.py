@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.conftest import Cluster, Connection
+from tests.conftest import Connection
 from tests.faults.proxy import Cut, Proxy, postgres_proxy, redis_proxy
 
 INSERT = "insert into noted values (%s)"
@@ -35,8 +35,7 @@ def noted(connection: Connection) -> Connection:
 
 @pytest.fixture
 def database(database_url: str, folder: Path) -> Iterator[tuple[str, Proxy]]:
-    sockets = parse_qs(urlsplit(database_url).query)["host"][0]
-    with postgres_proxy(database_url, sockets, folder) as (url, proxy):
+    with postgres_proxy(database_url, folder) as (url, proxy):
         yield url, proxy
 
 
@@ -98,13 +97,10 @@ def test_a_black_hole_holds_everything_back_and_an_absent_server_refuses(
     through(url).close()
 
 
-def test_a_popped_message_whose_reply_is_swallowed_is_nowhere(
-    cluster: Cluster, redis_url: str, folder: Path
-) -> None:
-    path = Path(urlsplit(cluster.redis_url).path)
-    with redis_proxy(redis_url, path, folder) as (_, proxy):
+def test_a_popped_message_whose_reply_is_swallowed_is_nowhere(redis_url: str, folder: Path) -> None:
+    with redis_proxy(redis_url, folder) as (url, proxy):
         client = redis.Redis(
-            unix_socket_path=str(folder / "redis.sock"), db=number_of(redis_url), retry=Retry(NoBackoff(), 0)
+            unix_socket_path=str(folder / "redis.sock"), db=number_of(url), retry=Retry(NoBackoff(), 0)
         )
         planned = proxy.plan("BRPOP", Cut.AFTER)
         assert client.brpop(["queue"], 0.01) is None, "an empty queue has nothing to lose"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 from tasker import broker
@@ -42,10 +41,9 @@ def engine_on(database_url: str, redis_url: str, **settings: Any) -> Iterator[En
 @contextmanager
 def wired(database_url: str, redis_url: str, **settings: Any) -> Iterator[tuple[Proxy, Engine]]:
     """An engine whose wire to the database can be cut."""
-    sockets = parse_qs(urlsplit(database_url).query)["host"][0]
     with (
         tempfile.TemporaryDirectory(prefix="tasker-wire-") as folder,
-        postgres_proxy(database_url, sockets, Path(folder)) as (url, proxy),
+        postgres_proxy(database_url, Path(folder)) as (url, proxy),
         engine_on(url, redis_url, **settings) as engine,
     ):
         yield proxy, engine

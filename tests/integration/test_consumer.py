@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import kombu
 import pytest
 import redis
 
 from tasker.worker.consumer import SturdyConsumer
-from tests.conftest import Cluster
 from tests.faults.proxy import Proxy, redis_proxy
 
 QUEUE = "sturdy"
@@ -47,11 +45,10 @@ class Consuming:
 
 
 @pytest.fixture
-def wired(cluster: Cluster, redis_url: str) -> Iterator[tuple[Consuming, Proxy]]:
-    path = Path(urlsplit(cluster.redis_url).path)
+def wired(redis_url: str) -> Iterator[tuple[Consuming, Proxy]]:
     with (
         tempfile.TemporaryDirectory(prefix="tasker-wire-") as folder,
-        redis_proxy(redis_url, path, Path(folder)) as (url, proxy),
+        redis_proxy(redis_url, Path(folder)) as (url, proxy),
         kombu.Connection(url, transport_options={"max_retries": 0}) as connection,
     ):
         yield Consuming(connection), proxy
