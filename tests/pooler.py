@@ -23,7 +23,7 @@ SERVER_CONNECTIONS = 3
 
 SETTINGS = """\
 [databases]
-* = host={host} port={port} user={user}
+* = {server}
 
 [pgbouncer]
 listen_addr =
@@ -51,9 +51,7 @@ def pooler_before(
     settings = sockets / "pgbouncer.ini"
     settings.write_text(
         SETTINGS.format(
-            host=server["host"],
-            port=server.get("port", 5432),
-            user=server["user"],
+            server=" ".join(f"{name}={value}" for name, value in server.items() if name != "dbname"),
             sockets=sockets,
             connections=SERVER_CONNECTIONS,
             ignored=ignored,

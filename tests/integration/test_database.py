@@ -103,7 +103,8 @@ def test_our_connections_are_limited(database_url: str) -> None:
 
 def test_what_the_url_says_for_itself_holds(database_url: str) -> None:
     options = "options=-c%20search_path%3Delsewhere%20-c%20lock_timeout%3D7s"
-    database = Database(f"{database_url}&{options}&application_name=mine")
+    separator = "&" if "?" in database_url else "?"
+    database = Database(f"{database_url}{separator}{options}&application_name=mine")
     settings = ("search_path", "lock_timeout", "statement_timeout", "application_name")
     assert [shown(database, setting) for setting in settings] == ["elsewhere", "7s", "30s", "mine"]
     database.close()

@@ -99,10 +99,11 @@ def test_an_error_is_one_line_and_the_traceback_is_for_those_who_ask(run: Run) -
 def test_a_user_that_may_not_do_this_is_told_so_by_the_exit_code(
     run: Run, database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("create role clerk login")
+    connection.execute("create role clerk login password 'clerk'")
     try:
         separator = "&" if "?" in database_url else "?"
-        ended = run("template", "list", TASKER_DATABASE_URL=f"{database_url}{separator}user=clerk")
+        as_clerk = f"{database_url}{separator}user=clerk&password=clerk"
+        ended = run("template", "list", TASKER_DATABASE_URL=as_clerk)
         assert ended.code == 5
         assert "permission denied" in ended.err
     finally:
