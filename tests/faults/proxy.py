@@ -205,6 +205,8 @@ class _Carried:
     async def _up(self, reader: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
             await self._proxy.held_up()
+            if up.transport.is_closing():
+                return
             for request, asks in self._wire.requests(data):
                 due = self._proxy.due(asks)
                 sent = request
@@ -221,6 +223,8 @@ class _Carried:
     async def _down(self, up: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await up.read(CHUNK):
             await self._proxy.held_up()
+            if writer.transport.is_closing():
+                return
             for reply, asks, done in self._wire.replies(data):
                 due = self._due
                 if due is None or due.asks not in asks:

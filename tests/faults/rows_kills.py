@@ -102,15 +102,19 @@ for number, (fault, at, expected) in CHILD_KILLS.items():
 @row(
     "19b",
     "child killed while its handler runs",
-    how="kill -9",
-    expected="one more attempt; the worker lives",
+    how="kill -9 while a handler waits, and others run beside it",
+    expected="one more attempt of that step; the worker lives",
 )
 def _(stand: Stand) -> None:
-    with stand.running() as worker:
+    with stand.running("tests.faults.apps.poisoned") as worker:
+        waiting = stand.submit("misbehaving/step", {"how": "gate"})
+        stand.await_state(waiting, "misbehave", "in_progress")
+        (child,) = stand.runners(worker)
         tasks = stand.fans()
-        stand.await_effects()
-        os.kill(stand.a_runner(worker), signal.SIGKILL)
-        assert_settled(stand, tasks)
+        os.kill(child, signal.SIGKILL)
+        (stand.folder / "open").touch()
+        assert_settled(stand, [waiting, *tasks])
+        assert stand.attempts([waiting])["lost"] == 1
         assert worker.process.poll() is None
 
 
@@ -260,6 +264,6 @@ def _(stand: Stand) -> None:
 )
 def _(stand: Stand) -> None:
     with stand.running("tests.faults.apps.recycled", TASKER_BROKER_URL=stand.wired_broker):
-        tasks = stand.fans(10)
+        tasks = stand.fans(3)
         assert_settled(stand, tasks)
         assert_sound(stand, tasks)
