@@ -100,3 +100,27 @@ def test_a_drained_queue_has_let_end_what_ran_and_begins_nothing(own_system: Sys
         assert len(effects(own_system)) == 2
         operate.resume_queue(own_system.tasker.engine, QUEUE)
         assert_settled(own_system, tasks)
+
+
+@pytest.mark.slow
+def test_a_step_behind_busy_workers_says_what_they_run_and_that_a_cancelled_handler_has_its_place(
+    own_system: System,
+) -> None:
+    with own_system.worker(f"{APPS}.halting", "--concurrency", "2", **QUICK) as worker:
+        own_system.ready(worker)
+        tasks = own_system.tasker.submit_many([("halting/pair", None)] * 2)
+        running = "select count(*) from tasker.steps where state = 'in_progress'"
+        eventually(lambda: own_system.one(running) == 2, "both children run a step")
+        waiting = own_system.submit("halting/pair")
+
+        def busy(with_what: str) -> bool:
+            sentence = waiting.why()[0]
+            return (
+                "all 2 places of the workers that serve it are busy: " in sentence and with_what in sentence
+            )
+
+        eventually(lambda: all(busy(f"{task.id}/gate for ") for task in tasks), "both are named")
+        tasks[0].cancel()
+        eventually(lambda: busy("1 with handlers of ended attempts"), "the other handler is told of")
+        open_gate(own_system)
+        assert_settled(own_system, [waiting])
