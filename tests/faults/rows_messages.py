@@ -17,7 +17,7 @@ LATE = f"{APPS}.late"
 @row(
     "10",
     "FLUSHALL with a backlog",
-    how="FLUSHALL with 200 tasks queued",
+    how="FLUSHALL with most of 40 tasks queued",
     expected="all of it is sent again, window by window",
 )
 def _(stand: Stand) -> None:
