@@ -1,8 +1,9 @@
 """Real servers for the tests: one cluster per run, a template database per xdist worker, clones of it.
 
-TASKER_TEST_DATABASE_URL and TASKER_TEST_REDIS_URL name running servers to use instead (the user must be a
-superuser; every logical database of that Redis may be flushed). TASKER_TEST_POSTGRES names the major version
-to run: one of the embedded ones, or one installed under /usr/lib/postgresql.
+TASKER_TEST_DATABASE_URL and TASKER_TEST_REDIS_URL name running servers to use instead: the user must be a
+superuser, whose password, if there is one, is not also its name; every logical database of that Redis may be
+flushed. TASKER_TEST_POSTGRES names the major version to run: one of the embedded ones, or one installed under
+/usr/lib/postgresql.
 """
 
 from __future__ import annotations
