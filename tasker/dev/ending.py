@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tasker.dev.processes import Attached
 
 QUIET_SECONDS = 1.0
-"""A worker without work is gone by then, and so is one whose steps are short."""
+"""Short steps have ended by then, and are not worth a word."""
 
 _log = logging.getLogger(__name__)
 
