@@ -31,6 +31,9 @@ from tasker.dev.binaries import POSTGRES_FOLDERS
 from tasker.dev.postgres import start_postgres
 from tasker.dev.redis import start_redis
 
+# before anything imports them: what they assert for tests is explained when it fails
+pytest.register_assert_rewrite("tests.acceptance", "tests.faults")
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FAKE_CLOCK = Path(__file__).parent / "sql" / "fake_clock.sql"

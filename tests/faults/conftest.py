@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-KINDS = ("kills", "wires", "messages", "handlers", "operators")
-pytest.register_assert_rewrite("tests.acceptance.effects", *(f"tests.faults.rows_{kind}" for kind in KINDS))
-
-from tests.faults.rows import Absent, in_order  # noqa: E402 - what they assert is explained when it fails
-from tests.faults.stand import Stand  # noqa: E402
+from tests.faults.rows import Absent, in_order
+from tests.faults.stand import Stand
 
 SEED = os.environ.get("SEED")
 
