@@ -96,7 +96,10 @@ def test_dev_leaves_no_process_however_it_ends(shop: Path, number: signal.Signal
         assert dev.end(number) == (-number if number == signal.SIGKILL else 0)
 
 
-@pytest.mark.parametrize(("program", "name"), [("redis-server", "Redis"), ("postgres", "PostgreSQL")])
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [pytest.param("redis-server", "Redis", marks=pytest.mark.slow), ("postgres", "PostgreSQL")],
+)
 def test_dev_ends_when_a_server_of_its_own_has_ended(shop: Path, program: str, name: str) -> None:
     with tasker(shop, "-A", "shop", "dev") as dev:
         dev.await_output(READY)

@@ -171,7 +171,6 @@ def _(stand: Stand) -> None:
     "worker stopped past its lease, back after recovery",
     how="SIGSTOP of a worker until its steps were taken back, then SIGCONT",
     expected="late outcomes are refused and kept; it registers anew and works",
-    quick=True,
 )
 def _(stand: Stand) -> None:
     with stand.running() as victim:
