@@ -5,7 +5,8 @@
 -- error. What a worker leaves that was told to stop counts nothing and is not marked: it is nobody's fault.
 -- An attempt alone in its claim whose time was over when its process vanished has not lost it but was ended
 -- with it, at its hard limit: it fails with StepTimeout and is retried by the step's policy.
--- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call.
+-- Returns {"moved": n, "publish", "at", "moves"}; at most p_limit steps a call,
+-- and the others of their claims.
 --
 -- Locks: lock_with_children, then a re-check under them: a finish that came first wins. Looks at open
 -- attempts of stopped workers each time, so a claim that slipped past the stop is found by the next call,
@@ -24,6 +25,7 @@ declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
     v_gone integer[];
+    v_claims uuid[];
     v_lost bigint[];
     v_over bigint[];
     v_left bigint[];
@@ -49,12 +51,17 @@ begin
               and (own.stopped_at is not null or main.stopped_at is not null)
             offset 0
         ) stopped);
-    v_lost := array(
-        select step_id
+    -- claims are taken back whole, or the last step left of one would pass for alone
+    v_claims := array(
+        select claim_id
         from tasker.step_attempts
         where worker_id = any (v_gone) and finished_at is null
         order by worker_id
         limit p_limit);
+    v_lost := array(
+        select step_id
+        from tasker.step_attempts
+        where worker_id = any (v_gone) and finished_at is null and claim_id = any (v_claims));
     perform tasker.lock_with_children(v_lost, '{}');
     v_lost := array(
         select id from tasker.steps

@@ -338,12 +338,22 @@ def test_a_repeat_recovers_nothing_and_a_repeated_claim_of_the_dead_is_refused(
     assert protocol.log_of(a) == ["enqueued", "in_progress", "enqueued"]
 
 
-def test_a_pass_takes_no_more_steps_than_its_limit(protocol: Protocol) -> None:
+def test_a_pass_takes_no_more_claims_than_its_limit(protocol: Protocol) -> None:
     protocol.register("a, b, c")
-    steps = protocol.steps(protocol.submit()).values()
-    protocol.claim(*steps)
+    for step in protocol.steps(protocol.submit()).values():
+        protocol.claim(step)
     stop(protocol, protocol.worker)
     assert [recover(protocol, limit=2)["moved"] for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_pass_takes_a_shared_claim_whole_and_charges_none_of_its_steps(protocol: Protocol) -> None:
+    protocol.register("a, b, c")
+    steps = protocol.steps(protocol.submit()).values()
+    protocol.connection.execute("update tasker.steps set alone = true")
+    protocol.claim(*steps)
+    stop(protocol, protocol.worker)
+    assert recover(protocol, limit=2, max_losses=1)["moved"] == len(steps)
+    assert {protocol.step(step)["losses"] for step in steps} == {0}
 
 
 def test_a_lost_step_of_a_paused_queue_is_held(protocol: Protocol) -> None:
