@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, Self, get_origin
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -17,8 +17,6 @@ from tasker.db.connect import REPLY_GRACE_SECONDS, WATCHED_CONNECTION, LimitedCo
 from tasker.domain.errors import TemplateError, TransactionEnded, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
 
     from tasker.domain.replies import Finished
@@ -64,16 +62,29 @@ class HandlersConnection(LimitedConnection):
 
 
 class StepTransaction:
-    """One attempt's transaction. `connection` is what the handler gets."""
+    """One attempt's transaction. `connection` is what the handler gets; leaving the block rolls back."""
 
-    def __init__(self, connection: Any, own: HandlersConnection, reply_seconds: float) -> None:
-        self.connection = connection
-        self._own = own
+    def __init__(self, given: Any, kind: type, reply_seconds: float) -> None:
+        """On a fresh connection of psycopg or SQLAlchemy. Raises psycopg.OperationalError."""
+        own: Any = given.connection.driver_connection if isinstance(given, Connection) else given
+        self.connection: Any = kind(given) if issubclass(kind, Session) else given
+        self._given = given
+        self._own: HandlersConnection = own
         self._reply_seconds = own.reply_seconds = reply_seconds
         own.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         ((self._id,),) = own.execute("select pg_current_xact_id()::text").fetchall()
         own.guarded = True
         own.reply_seconds = None  # how long the handler's statements take is for the limits of its step
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        own = self._own
+        own.guarded = False
+        if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement
+            own.cancel_safe(timeout=CANCEL_SECONDS)
+        self._given.close()
 
     def finish(self, outcome: str, *, moves: bool) -> Finished:
         """Record the completion (JSON) as the last statement, and commit.
@@ -103,29 +114,19 @@ class Transactions:
         self._url = url
         self._reply_seconds = statement_timeout_seconds + REPLY_GRACE_SECONDS
 
-    @contextmanager
-    def open(self, kind: type) -> Iterator[StepTransaction]:
-        """A transaction for one attempt, rolled back unless it is finished in the block.
+    def begin(self, kind: type) -> StepTransaction:
+        """A transaction for one attempt. `kind` is one of KINDS or a class derived from one.
 
-        `kind` is one of KINDS or a class derived from one. Raises Unreachable.
+        Raises Unreachable; nothing has happened then.
         """
+        given: HandlersConnection | Connection | None = None
         try:
-            if issubclass(kind, psycopg.Connection):
-                given: Any = self._connect()
-                own = given
-            else:
-                given = self._engine.connect()
-                own = given.connection.driver_connection
-        except psycopg.OperationalError as error:
+            given = self._connect() if issubclass(kind, psycopg.Connection) else self._engine.connect()
+            return StepTransaction(given, kind, self._reply_seconds)
+        except (psycopg.OperationalError, OperationalError) as error:
+            if given is not None:
+                given.close()
             raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}") from error
-        try:
-            connection = kind(given) if issubclass(kind, Session) else given
-            yield StepTransaction(connection, own, self._reply_seconds)
-        finally:
-            own.guarded = False
-            if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement
-                own.cancel_safe(timeout=CANCEL_SECONDS)
-            given.close()
 
     def _connect(self) -> HandlersConnection:
         # its statements are the user's, so no limit of ours holds; prepared ones would outlive it in a pooler

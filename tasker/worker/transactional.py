@@ -33,11 +33,14 @@ class InTransaction:
     def run(self, step: ClaimedStep, kind: type, handle: Callable[[Any], str], begun: float) -> None:
         """Call `handle` with a connection of this kind, record its result (JSON) in the transaction, commit.
 
-        Afterwards nothing is left to record. Raises what the handler or the commit raises: both have
-        left nothing behind, and the attempt is the caller's to record.
+        A database that is away is waited for while the handler has not been called. Afterwards nothing is
+        left to record. Raises what the handler or the commit raises: both have left nothing behind, and the
+        attempt is the caller's to record.
         """
+        begin = partial(self._transactions.begin, kind)
+        transaction = until_answered(begin, f"the handler of step {step.id} is not called")
         try:
-            with self._transactions.open(kind) as transaction:
+            with transaction:
                 result = handle(transaction.connection)
                 now = time.monotonic()
                 outcome = Outcome(step, begun, now, result=result).to_json(now)

@@ -263,6 +263,19 @@ def test_a_connection_lost_before_the_commit_gives_the_step_back(engine: Engine)
     assert (run.state(task), run.effects()) == ("complete", [f"{task}/write"])
 
 
+@pytest.mark.parametrize("handler", [by_psycopg, by_sqlalchemy, by_session])
+def test_a_database_that_is_away_before_the_handler_is_waited_for_and_charges_nobody(
+    effects_url: str, redis_url: str, handler: Callable[..., Any]
+) -> None:
+    with wired(effects_url, redis_url) as (proxy, engine):
+        run = Run(engine, handler)
+        task = run.submit()
+        cut = proxy.plan("pg_current_xact_id", Cut.BEFORE)
+        assert run.run(task) == {}
+        assert cut.happened.is_set()
+        assert (run.state(task), run.effects()) == ("complete", [f"{task}/write"])
+
+
 async def is_async(connection: psycopg.Connection) -> None:
     connection.execute("select 1")
 
