@@ -166,6 +166,8 @@ class Publisher:
         self._thread: threading.Thread | None
         self._connection: Connection | None
         self._producer: Producer | None
+        self._failing: bool
+        self._asked: bool
         self.after_fork()
         forget_after_fork(self)
 
@@ -187,6 +189,14 @@ class Publisher:
                 atexit.register(self.flush, EXIT_SECONDS)
             self._changed.notify_all()
 
+    def can_send(self) -> bool:
+        """Whether the broker took what was sent last; if not, it is asked anew, in the publisher's thread."""
+        with self._changed:
+            if self._failing:
+                self._asked = True
+                self._changed.notify_all()
+            return not self._failing
+
     def flush(self, timeout: float) -> bool:
         """Wait until everything is sent or given up; False when that took more than `timeout` seconds."""
         with self._changed:
@@ -196,7 +206,7 @@ class Publisher:
         """In a child: the thread, the socket and what is still to be sent are the parent's."""
         self._pending = deque()
         self._changed = threading.Condition()
-        self._sending = False
+        self._sending = self._failing = self._asked = False
         self._thread = self._connection = self._producer = None
         self._declared: set[str] = set()
 
@@ -204,20 +214,31 @@ class Publisher:
         sent_at = paused_until = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._pending))
+                self._changed.wait_for(lambda: bool(self._pending) or self._asked)
             quiet = time.monotonic() - sent_at
             if quiet < BURST_SECONDS:
                 time.sleep(BURST_SECONDS - quiet)
             with self._changed:
                 taken = list(self._pending)
                 self._pending.clear()
-                self._sending = True
-            if time.monotonic() >= paused_until and not self._send(taken):
-                paused_until = time.monotonic() + PAUSE_SECONDS
+                self._sending, self._asked = True, False
+            if time.monotonic() >= paused_until:
+                sent = self._send(taken) if taken else self._answers()
+                self._failing = not sent
+                paused_until = 0.0 if sent else time.monotonic() + PAUSE_SECONDS
             sent_at = time.monotonic()
             with self._changed:
                 self._sending = False
                 self._changed.notify_all()
+
+    def _answers(self) -> bool:
+        try:
+            self._open().connection.ensure_connection(max_retries=1)
+        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+            self._close()
+            _log.debug("broker still does not answer: %s", error)
+            return False
+        return True
 
     def _send(self, taken: Sequence[Publication]) -> bool:
         point("before", "publish")

@@ -97,7 +97,12 @@ def time_out(engine: Engine, watch: Watch) -> int:
 
 
 def republish(engine: Engine) -> int:
-    """Publish again what must have been lost, and park what nobody ever claims; how many were published."""
+    """Publish again what must have been lost, and park what nobody ever claims; how many were published.
+
+    Nothing while this process cannot reach the broker: what it cannot send has not been published in vain.
+    """
+    if not engine.publisher.can_send():
+        return 0
     settings = engine.settings
     began = time.monotonic()
     reply = engine.database.call(

@@ -179,9 +179,14 @@ class WorkerProcess:
 
     def _news(self) -> tuple[int, dict[str, str]]:
         received, self._received = self._received, {}
-        # a worker that leaves takes no more messages; were it free, others' would seem lost
-        places = 0 if self.leaving else self._worker.concurrency
+        # one that leaves, or has lost the broker, takes no messages; were it free, others' would seem lost
+        places = 0 if self.leaving or not self._hears() else self._worker.concurrency
         return max(0, places - len(state.reserved_requests)), received
+
+    def _hears(self) -> bool:
+        """Whether this worker is connected to the broker."""
+        connection = getattr(self._worker.consumer, "connection", None)
+        return connection is not None and bool(connection.connected)
 
     def _end(self, **_: Any) -> None:
         """At the end of the main process: whatever is still claimed is for others, and they get it now."""

@@ -15,6 +15,9 @@ from tests.faults.stand import Stand
 AWAY_SECONDS = 3.0
 """Longer than the silence after which a worker is taken for dead here; the slow form is 60 s."""
 
+LONGER_THAN_ALL_PUBLICATIONS = 0.1 * (1 + 2 + 4 + 8 + 16 + 32) + 3
+"""Seconds, with a grace of 0.1 s between a step's publication and the first that is in vain."""
+
 
 def assert_once(stand: Stand, tasks: list[Task]) -> None:
     """Every step had its effect exactly once: no handler ran again for what happened."""
@@ -249,4 +252,24 @@ def _(stand: Stand) -> None:
         tasks = stand.fans(2)
         planned.wait()
         eventually(lambda: all(task.refresh().state == "complete" for task in tasks), "all settle", 120)
+        assert_once(stand, tasks)
+
+
+@row(
+    "8l",
+    "broker away for longer than five publications wait",
+    how="the wire of every process to Redis cut until five publications would have been in vain",
+    expected="what could not be sent is not counted, and no step is parked; then all goes on",
+)
+def _(stand: Stand) -> None:
+    quick = {"TASKER_LOST_MESSAGE_SECONDS": "0.1"}
+    with stand.running(**quick) as worker:
+        assert_settled(stand, stand.fans(1))
+        with stand.broker.away():
+            tasks = stand.fans(2)
+            heard = f"select free = 0 from tasker.workers where pid = {worker.pid} and kind = 'main'"
+            eventually(lambda: stand.one(heard), "the worker says that it takes no messages")
+            time.sleep(LONGER_THAN_ALL_PUBLICATIONS)  # what must not happen is given the time to
+            query = "select count(*) from tasker.steps where state = 'error' or republished > 1"
+            assert stand.one(query) == 0  # one may have been counted before the processes knew
         assert_once(stand, tasks)
