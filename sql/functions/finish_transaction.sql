@@ -30,6 +30,9 @@ begin
             message = 'the handler of a transactional step ended its transaction itself',
             hint = 'What it wrote before is committed or gone; let it return or raise instead.';
     end if;
+    -- others may wait for what this locks: a client that stops before its commit is not waited for long
+    perform set_config('lock_timeout', '10s', true),
+        set_config('idle_in_transaction_session_timeout', '30s', true);
     v_open := (
         select count(*)
         from tasker.step_attempts

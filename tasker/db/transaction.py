@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, get_origin
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from tasker.domain.replies import Finished
 
 CANCEL_SECONDS = 2.0
+BEGIN = """
+    select pg_current_xact_id()::text, set_config('statement_timeout', '0', true),
+        set_config('idle_in_transaction_session_timeout', '0', true)
+"""
+"""Limits that a role has for Tasker's sake are not the handler's: its step has limits of its own."""
 KINDS: tuple[type, ...] = (psycopg.Connection, Connection, Session)
 """What a handler's `connection` may be."""
 
@@ -72,7 +78,7 @@ class StepTransaction:
         self._own: HandlersConnection = own
         self._reply_seconds = own.reply_seconds = reply_seconds
         own.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        ((self._id,),) = own.execute("select pg_current_xact_id()::text").fetchall()
+        ((self._id, *_),) = own.execute(BEGIN).fetchall()
         own.guarded = True
         own.reply_seconds = None  # how long the handler's statements take is for the limits of its step
 
@@ -82,26 +88,28 @@ class StepTransaction:
     def __exit__(self, *_: object) -> None:
         own = self._own
         own.guarded = False
-        if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement
-            own.cancel_safe(timeout=CANCEL_SECONDS)
+        with suppress(psycopg.Error):  # what ended the block says more
+            if own.info.transaction_status == TransactionStatus.ACTIVE:  # told to stop in a statement
+                own.cancel_safe(timeout=CANCEL_SECONDS)
         self._given.close()
 
     def finish(self, outcome: str, *, moves: bool) -> Finished:
         """Record the completion (JSON) as the last statement, and commit.
 
-        Raises AttemptEnded, TransactionEnded, and what the commit itself finds wrong, as a deferred
-        constraint: nothing is written then. Raises CommitUnknown when the connection is lost on the way, or
-        says nothing for too long.
+        Raises AttemptEnded, TransactionEnded, what a connection raises that was lost before the commit, and
+        what the commit itself finds wrong, as a deferred constraint: nothing is written then. Raises
+        CommitUnknown when the commit is not answered.
         """
         if isinstance(self.connection, Session):
             self.connection.flush()
-        self._own.guarded = False
-        self._own.reply_seconds = self._reply_seconds
+        own = self._own
+        own.guarded = False
+        own.reply_seconds = self._reply_seconds
+        reply = functions.finish_transaction(own, outcome, self._id, moves=moves)
         try:
-            reply = functions.finish_transaction(self._own, outcome, self._id, moves=moves)
-            self._own.commit()
+            own.commit()
         except psycopg.OperationalError as error:
-            if self._own.closed:
+            if own.closed:
                 raise CommitUnknown(f"the connection was lost: {str(error).strip()}") from error
             raise
         return reply

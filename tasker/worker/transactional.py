@@ -6,12 +6,15 @@ import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from tasker.db import functions
 from tasker.db.transaction import CommitUnknown, Transactions
 from tasker.domain.errors import AttemptEnded
 from tasker.domain.outcomes import Outcome
+from tasker.domain.states import StepState
 from tasker.events import signals
+from tasker.orchestration.advance import finish
 from tasker.orchestration.patience import until_answered
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
+
+NOBODY = 0
+"""The worker of a call that keeps nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +49,8 @@ class InTransaction:
             with transaction:
                 result = handle(transaction.connection)
                 now = time.monotonic()
-                outcome = Outcome(step, begun, now, result=result).to_json(now)
-                reply = transaction.finish(outcome, moves=signals.wanted())
+                outcome = Outcome(step, begun, now, result=result)
+                reply = transaction.finish(outcome.to_json(now), moves=signals.wanted())
         except AttemptEnded as ended:
             _log.warning("step %s of task %s: %s; its writes are undone", step.name, step.task_id, ended)
         except CommitUnknown as unknown:
@@ -54,7 +60,15 @@ class InTransaction:
                 step.task_id,
                 unknown,
             )
-            release = partial(self._engine.run, functions.release_steps, [step.id], step.claim)
-            until_answered(release, f"whether step {step.id} committed is still open")
+            self._find_out(outcome)
         else:
             self._engine.told(reply, now)
+
+    def _find_out(self, outcome: Outcome) -> None:
+        """Give the step back, which succeeds unless it was committed; then publish what follows it."""
+        step = outcome.step
+        question = f"whether step {step.id} committed is still open"
+        until_answered(partial(self._engine.run, functions.release_steps, [step.id], step.claim), question)
+        look = partial(self._engine.database.call, functions.step_results, UUID(step.task_id), [step.name])
+        if until_answered(look, question)[step.name]["state"] == StepState.COMPLETE:
+            finish(self._engine, [outcome], NOBODY, None)

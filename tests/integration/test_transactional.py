@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import redis
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from tasker import StepContext, TaskTemplate
 from tasker.db import functions
 from tasker.domain.errors import TemplateError
+from tasker.domain.outcomes import Outcome
 from tasker.domain.replies import ClaimedStep
 from tasker.orchestration import operate
 from tasker.orchestration.advance import finish
@@ -242,25 +245,41 @@ def test_an_attempt_that_was_ended_meanwhile_leaves_nothing(engine: Engine) -> N
     assert run.effects() == []
 
 
-def test_a_connection_lost_before_the_commit_gives_the_step_back(engine: Engine) -> None:
-    lose = [True]
+def closes(connection: psycopg.Connection, step: StepContext) -> None:
+    by_psycopg(connection, step)
+    connection.close()
 
-    def cut(connection: psycopg.Connection, step: StepContext) -> str:
-        by_psycopg(connection, step)
-        if lose.pop():
-            pid = connection.info.backend_pid
-            engine.database.call(lambda own: own.execute("select pg_terminate_backend(%s, 10000)", [pid]))
-        else:
-            lose.append(False)
-        return "done"
 
-    run = Run(engine, cut)
+def loses(connection: psycopg.Connection, step: StepContext) -> None:
+    by_psycopg(connection, step)
+    connection.pgconn.finish()
+
+
+@pytest.mark.parametrize("handler", [closes, loses])
+def test_a_connection_lost_before_the_commit_fails_the_attempt_and_leaves_nothing(
+    engine: Engine, handler: Callable[..., Any]
+) -> None:
+    run = Run(engine, handler)
     task = run.submit()
-    assert run.run(task) == {}
-    assert (run.state(task), run.effects()) == ("enqueued", [])
-    lose.append(False)
-    assert run.run(task) == {}
-    assert (run.state(task), run.effects()) == ("complete", [f"{task}/write"])
+    assert run.run(task)["type"] == "psycopg.OperationalError"
+    assert (run.state(task), run.effects()) == ("waiting_for_retry", [])
+
+
+def stalls(connection: psycopg.Connection, step: StepContext) -> None:
+    by_psycopg(connection, step)
+
+
+def test_a_client_that_stops_before_its_commit_is_not_waited_for_long(engine: Engine) -> None:
+    run = Run(engine, stalls)
+    step, of = run.claim(run.submit())
+    with run.executor._in_transaction._transactions.begin(psycopg.Connection) as transaction:
+        outcome = Outcome(step, time.monotonic(), time.monotonic(), result="1").to_json(time.monotonic())
+        functions.finish_transaction(transaction.connection, outcome, transaction._id, moves=False)
+        limits = (
+            "select current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
+        )
+        assert transaction.connection.execute(limits).fetchone() == ("30s", "10s")
+    assert of["context"] == {}
 
 
 @pytest.mark.parametrize("handler", [by_psycopg, by_sqlalchemy, by_session])
@@ -398,6 +417,7 @@ def test_effects_and_completed_steps_agree_under_two_hundred_kills(
 def test_a_commit_without_an_answer_is_asked_about(  # noqa: PLR0917 - fixtures
     effects_url: str,
     redis_url: str,
+    redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
     where: Cut,
     effects: int,
@@ -407,7 +427,11 @@ def test_a_commit_without_an_answer_is_asked_about(  # noqa: PLR0917 - fixtures
     with wired(effects_url, redis_url, statement_timeout_seconds=1) as (proxy, engine):
         run = Run(engine, by_psycopg)
         task = run.submit()
+        assert engine.publisher.flush(10)
+        redis_client.delete(QUEUE)
         cut = proxy.plan("COMMIT", where, nth=2)  # the first is in BEGIN … READ COMMITTED
         assert run.run(task) == {}
         assert cut.happened.is_set()
         assert (len(run.effects()), run.state(task)) == (effects, state)
+        assert engine.publisher.flush(10)
+        assert redis_client.llen(QUEUE) == 1, "the step that is given back, or what its completion set free"
