@@ -187,6 +187,7 @@ def _(stand: Stand) -> None:
         """
         assert stand.one(early) == 0
         assert later.cancel().state == "cancelled"
+        assert_sound(stand, [*flaps.values(), permanent, later])
 
 
 for number, skew in (("44", "2"), ("44b", "-2"), ("44c", "jumping")):

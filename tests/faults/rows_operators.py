@@ -8,6 +8,7 @@ import threading
 import time
 
 import psycopg
+import pytest
 
 from tasker import Task
 from tasker.domain.errors import StateConflict
@@ -56,13 +57,14 @@ def _(stand: Stand) -> None:
 @row(
     "27",
     "template of 100 000 steps",
-    how="built and submitted",
+    how="declared in Python and registered",
     expected="refused by the limit; nothing is stored",
 )
 def _(stand: Stand) -> None:
-    names = "\n".join(f"  - {{name: s{number}, handler: huge/s}}" for number in range(100_000))
-    refused = validated(stand, f"namespace: huge\nname: one\nversion: 1.0.0\nsteps:\n{names}\n")
-    assert "larger than" in refused
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        stand.register("tests.faults.apps.huge")
+    assert b"100000 steps are over the limit of 10000" in refused.value.stderr
+    assert stand.one("select count(*) from tasker.templates") == 0
 
 
 BROKEN = {
@@ -227,6 +229,7 @@ def _(stand: Stand) -> None:
         eventually(lambda: stand.rows(late, step) == [("through",)], "the late result is kept")
         assert stand.states(task.id)["misbehave"] == "resolved_manually"
         assert stand.settled(task) == "complete"
+        assert_sound(stand, [task])
 
 
 @row(

@@ -130,19 +130,15 @@ def _(stand: Stand) -> None:
     "33", "backends terminated at random", how="pg_terminate_backend, 20 times", expected="calls are repeated"
 )
 def _(stand: Stand) -> None:
-    terminate = """
-        select count(pg_terminate_backend(pid))
-        from (
-            select pid from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid()
-              and application_name like 'tasker%'
-            order by random() limit 1
-        ) one
+    query = """
+        select pid from pg_stat_activity
+        where datname = current_database() and application_name like 'tasker%%' order by backend_start
     """
     with stand.running():
         tasks = stand.fans(20)
         for _ in range(20):
-            stand.execute(terminate)
+            backends = [pid for (pid,) in stand.rows(query)]
+            stand.one("select pg_terminate_backend(%s)", stand.random.choice(backends))
             time.sleep(0.05)
         assert_once(stand, tasks)
         no_worker_blamed(stand)

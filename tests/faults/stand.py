@@ -27,6 +27,7 @@ from tests.faults.proxy import postgres_proxy, redis_proxy
 
 LEDGER = f"{APPS}.ledger"
 QUEUE = "celery"
+FAN_TASKS = 6
 FAN_STEPS = 8
 
 
@@ -107,7 +108,7 @@ class Stand(System):
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def fans(self, tasks: int = 6) -> list[Task]:
+    def fans(self, tasks: int = FAN_TASKS) -> list[Task]:
         """Submit tasks of one root, six branches and a join; each step takes 20 ms."""
         return self.tasker.submit_many([("ledger/fan", None)] * tasks)
 
@@ -151,6 +152,12 @@ class Stand(System):
         """Why workers were stopped that have been."""
         query = "select stopped_because from tasker.workers where stopped_at is not null"
         return [why for (why,) in self.rows(query)]
+
+    def taken_for_dead(self) -> set[int]:
+        """Process ids of those that were stopped because they were silent."""
+        return {
+            pid for (pid,) in self.rows("select pid from tasker.workers where stopped_because = 'silent'")
+        }
 
     def step_ids(self, task: Task) -> list[int]:
         """The ids of a task's steps, in the template's order."""

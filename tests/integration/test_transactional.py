@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,6 +35,7 @@ from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on, wired
 
 KILLS = 32
 MANY_KILLS = 200
+RAISED = 70
 INSERT = "insert into public.effects (step) values (%s)"
 
 
@@ -208,15 +210,17 @@ def test_commit_and_rollback_are_not_the_handlers(engine: Engine, handler: Calla
     assert run.effects() == []
 
 
-def commits_in_sql(connection: psycopg.Connection) -> None:
+def commits_in_sql(connection: psycopg.Connection, step: StepContext) -> None:
+    by_psycopg(connection, step)
     connection.execute("commit")
 
 
-def test_a_commit_past_the_connection_is_found_at_the_end(engine: Engine) -> None:
+def test_a_commit_past_the_connection_is_found_at_the_end_and_what_it_wrote_stays(engine: Engine) -> None:
     run = Run(engine, commits_in_sql)
     task = run.submit()
     assert run.run(task)["type"] == "tasker.TransactionEnded"
     assert run.state(task) == "error"
+    assert run.effects() == [f"{task}/write"]
 
 
 def takes_back_a_part(connection: psycopg.Connection, step: StepContext) -> None:
@@ -372,10 +376,14 @@ def killed_somewhere(run: Run, task: UUID, at: int, monkeypatch: pytest.MonkeyPa
         try:
             Killed(at).arm(monkeypatch)
             run.execute(step, of)
-        finally:
-            os._exit(0)
+        except BaseException:  # noqa: BLE001 - whatever it is, this copy of the test must end here
+            traceback.print_exc()
+            os._exit(RAISED)
+        os._exit(0)
     _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    ended = os.waitstatus_to_exitcode(status)
+    assert ended in {0, -signal.SIGKILL}, "the executor raised; its traceback is in what was printed"
+    return ended != 0
 
 
 def assert_effects_agree_under_kills(engine: Engine, kills: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,16 +391,20 @@ def assert_effects_agree_under_kills(engine: Engine, kills: int, monkeypatch: py
     run = Run(engine, writes_thrice)
     at, rounds = 1, 0
     for _ in range(kills):
-        if killed_somewhere(run, run.submit(), at, monkeypatch):
+        task = run.submit()
+        if killed_somewhere(run, task, at, monkeypatch):
             engine.database.call(functions.stop_workers, [run.worker.id], None, "process_gone")
             assert take_back(engine) in {0, 1}
             run.worker.register()
             at += 1
         else:  # past the last point
+            assert run.state(task) == "complete"
             at, rounds = 1, rounds + 1
         complete = run.column("select task_id || '/' || name from tasker.steps where state = 'complete'")
         assert run.effects() == sorted(3 * complete)
     assert rounds > 0, "no round of kills reached the end"
+    assert complete, "no step was completed"
+    assert run.effects(), "no step had an effect"
     assert run.column("select count(*) from tasker.invariant_violations()") == [0]
 
 
