@@ -80,6 +80,7 @@ def _(stand: Stand) -> None:
             how: stand.submit("misbehaving/step", {"how": how}) for how in ("segfault", "os_exit", "kill")
         }
         assert {how: fate_of(stand, task) for how, task in poison.items()} == dict.fromkeys(poison, KILLS)
+        assert_sound(stand, list(poison.values()))
         assert_settled(stand, neighbours)
         charged = "select distinct task_id from tasker.steps where losses > 0"
         assert {task for (task,) in stand.rows(charged)} <= {task.id for task in poison.values()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from tests.acceptance.effects import assert_settled, effects
+from tests.acceptance.effects import assert_settled, assert_sound, effects
 from tests.acceptance.system import APPS, eventually
 from tests.faults.matrix import row
 from tests.faults.rows_wires import assert_once
@@ -135,6 +135,7 @@ def _(stand: Stand) -> None:
         assert stand.attempts([task]) == {"retry": 2, "complete": 3}
         eventually(lambda: not stand.messages() and not stand.runners(worker), "all copies are taken")
         assert stand.attempts([task]) == {"retry": 2, "complete": 3}
+        assert_sound(stand, [task])
 
 
 @row(

@@ -176,6 +176,7 @@ def _(stand: Stand) -> None:
         for how in ("hang", "swallow", "hold_the_interpreter"):
             task = stand.submit("misbehaving/limited", {"how": how})
             eventually(lambda task=task: task.refresh().state == "error", f"{how} is ended", 1 + 1 + 5)
+            assert_sound(stand, [task])
         fine = stand.submit("misbehaving/step", {"how": "return"})
         assert_settled(stand, [fine])
         assert worker.process.poll() is None
