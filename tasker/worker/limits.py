@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tasker.settings import Settings
 
 TICK_SECONDS = 0.1
-LAST_WORDS_SECONDS = 10.0
+LAST_WORDS_SECONDS = 1.0
+"""For a child to record what it can before it ends itself; a database that says nothing gets no more."""
 LOOP_PATIENCE_SECONDS = 0.5
 """How long an event loop may take to see that its task is cancelled; after that its thread is interrupted."""
 
@@ -36,6 +37,7 @@ class Running:
     raised = False
     cancelled = False
     given_up = False
+    has_last_words = False
     task: asyncio.Task[object] | None = None
 
     def __init__(self, step: ClaimedStep, begun: float, grace: float) -> None:
@@ -130,8 +132,9 @@ class Limits:
     def look(self, now: float) -> None:
         """Tell the handlers whose time is over. The thread's part, without its waiting."""
         for running in list(self._running.values()):
-            if now >= running.hard_at and self._alarm is not None:
+            if now >= running.hard_at and self._alarm is not None and not running.has_last_words:
                 # this process can end itself, and in better order: unless it comes to a stop on the way
+                running.has_last_words = True
                 self._alarm.cover(now + LAST_WORDS_SECONDS, now)
             if now >= running.soft_at:
                 self._tell(running, now)

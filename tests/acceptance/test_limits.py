@@ -192,9 +192,9 @@ def test_what_a_worker_cannot_end_the_coordinator_does_and_celerys_own_limits_ho
 
 @pytest.mark.slow
 def test_an_outage_of_postgresql_lengthens_no_limit_and_takes_back_no_outcome(
-    redis_url: str, tmp_path: Path
+    redis_url: str, temp: Path, tmp_path: Path
 ) -> None:
-    postgres = Crashing(tmp_path / "servers")
+    postgres = Crashing(temp / "servers")
     url = postgres.start()
     migrate(url)
     try:
