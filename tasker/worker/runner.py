@@ -173,9 +173,10 @@ class Runner:
             self._release(batch.take_all())
         finally:  # whatever could not be recorded is for the main process to find
             running.cancelled = True
-            if self._may_die and running.armed:
+            if self._may_die:
                 self._engine.publisher.flush(FLUSH_SECONDS)
-                os._exit(os.EX_SOFTWARE)
+                if running.armed:  # it may have ended meanwhile, and the process is another step's
+                    os._exit(os.EX_SOFTWARE)
 
     def _given_up(self, running: Running) -> Iterator[Outcome]:
         """The failure of a handler that does not end, unless somebody has ended its attempt already."""
