@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, get_origin
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from tasker.domain.replies import Finished
 
 CANCEL_SECONDS = 2.0
+ENDS_TRANSACTION = re.compile(
+    r"\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b",
+    re.IGNORECASE,
+)
+"""A first word that would part the handler's writes from its step's completion."""
 BEGIN = """
     select pg_current_xact_id()::text, set_config('statement_timeout', '0', true),
         set_config('idle_in_transaction_session_timeout', '0', true)
@@ -49,10 +55,30 @@ class CommitUnknown(Unreachable):
     """The answer to a commit was lost; release_steps under the step's claim tells whether it took place."""
 
 
+class HandlersCursor(psycopg.Cursor[Any]):
+    """Refuses statements that end a transaction which is not its user's to end."""
+
+    def execute(self, query: Any, *arguments: Any, **keywords: Any) -> Self:
+        """As psycopg's. Raises TransactionEnded."""
+        connection: Any = self.connection
+        if connection.guarded:
+            text = query if isinstance(query, str | bytes) else query.as_string(self)
+            words = text.decode(errors="replace") if isinstance(text, bytes) else text
+            if ENDS_TRANSACTION.match(words):
+                raise TransactionEnded(
+                    "a transactional step must not end its transaction: return to commit, raise to roll back"
+                )
+        return super().execute(query, *arguments, **keywords)
+
+
 class HandlersConnection(LimitedConnection):
     """A connection whose transaction is not its user's to end; savepoints are."""
 
     guarded = False
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.cursor_factory = HandlersCursor
 
     def commit(self) -> None:
         """Refused while guarded: the step's completion commits."""

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import redis
+from psycopg import sql
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
@@ -210,13 +211,45 @@ def test_commit_and_rollback_are_not_the_handlers(engine: Engine, handler: Calla
     assert run.effects() == []
 
 
-def commits_in_sql(connection: psycopg.Connection, step: StepContext) -> None:
+def ends_in_sql(words: str) -> Callable[..., None]:
+    def ends(connection: psycopg.Connection, step: StepContext) -> None:
+        by_psycopg(connection, step)
+        connection.execute(words)  # type: ignore[call-overload]
+
+    return ends
+
+
+@pytest.mark.parametrize(
+    "words", ["commit", "\n  ROLLBACK and chain", "end", "abort", b"commit", sql.SQL("commit")]
+)
+def test_statements_that_would_end_the_transaction_are_refused(engine: Engine, words: Any) -> None:
+    run = Run(engine, ends_in_sql(words))
+    task = run.submit()
+    assert run.run(task)["type"] == "tasker.TransactionEnded"
+    assert (run.state(task), run.effects()) == ("error", [])
+
+
+def goes_back_to_a_savepoint(connection: psycopg.Connection, step: StepContext) -> None:
+    connection.execute("savepoint a")
+    connection.execute(INSERT, ["undone"])
+    connection.execute("rollback to savepoint a")
     by_psycopg(connection, step)
-    connection.execute("commit")
+
+
+def test_a_rollback_to_a_savepoint_is_the_handlers(engine: Engine) -> None:
+    run = Run(engine, goes_back_to_a_savepoint)
+    task = run.submit()
+    assert run.run(task) == {}
+    assert run.effects() == [f"{task}/write"]
+
+
+def commits_among_others(connection: psycopg.Connection, step: StepContext) -> None:
+    by_psycopg(connection, step)
+    connection.execute("select 1; commit")
 
 
 def test_a_commit_past_the_connection_is_found_at_the_end_and_what_it_wrote_stays(engine: Engine) -> None:
-    run = Run(engine, commits_in_sql)
+    run = Run(engine, commits_among_others)
     task = run.submit()
     assert run.run(task)["type"] == "tasker.TransactionEnded"
     assert run.state(task) == "error"
