@@ -302,6 +302,30 @@ def test_a_connection_lost_before_the_commit_fails_the_attempt_and_leaves_nothin
     assert (run.state(task), run.effects()) == ("waiting_for_retry", [])
 
 
+def rests(connection: psycopg.Connection, step: StepContext) -> str:
+    by_psycopg(connection, step)
+    names = ["statement_timeout", "idle_in_transaction_session_timeout"]
+    query = "select current_setting(name) from unnest(%s::text[]) name"
+    found = connection.execute(query, [names]).fetchall()
+    return "".join(value for (value,) in found)
+
+
+def test_the_limits_that_a_role_has_for_taskers_sake_are_not_the_handlers(
+    engine: Engine, database_url: str
+) -> None:
+    run = Run(engine, rests)
+    task = run.submit()
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            admin.execute(f"alter database {admin.info.dbname} set {limit} = '7s'")
+    assert run.run(task) == {}
+    result = run.column(
+        "select result #>> '{}' from tasker.step_attempts a join tasker.steps s on s.id = a.step_id"
+        " where s.name = 'write'"
+    )
+    assert result == ["00"]
+
+
 def stalls(connection: psycopg.Connection, step: StepContext) -> None:
     by_psycopg(connection, step)
 
