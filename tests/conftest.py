@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,10 @@ from tasker.db.migrate import migrate
 from tasker.dev.binaries import POSTGRES_FOLDERS
 from tasker.dev.postgres import start_postgres
 from tasker.dev.redis import start_redis
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell starts so what it runs in the background, and the commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # before anything imports them: what they assert for tests is explained when it fails
 pytest.register_assert_rewrite("tests.acceptance", "tests.faults")
