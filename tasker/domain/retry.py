@@ -95,10 +95,6 @@ class Retry:
             case _:
                 return float(delay)
 
-    def matches(self, exc: BaseException) -> bool:
-        """Whether `never_for` names the class of `exc` or one it inherits from."""
-        return is_named(exc, [kind for kind in self.never_for if isinstance(kind, str)])
-
     def to_json(self) -> dict[str, Any]:
         """The stored form; SQL reads it."""
         return {

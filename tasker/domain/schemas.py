@@ -71,11 +71,6 @@ def context_check(schema: dict[str, Any] | None) -> Callable[[object], None]:
     return check
 
 
-def validate_context(schema: dict[str, Any] | None, context: object) -> None:
-    """`context_check(schema)(context)`, for a single context. Raises ValueRefused."""
-    context_check(schema)(context)
-
-
 def _said(problem: ValidationError) -> str:
     """The finding in the words of jsonschema, unless they quote a long value."""
     if len(problem.message) <= _LONG_MESSAGE:

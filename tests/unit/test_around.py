@@ -108,9 +108,9 @@ def test_a_function_that_fails_to_enter_leaves_those_before_it(seen: list[str]) 
     ]
 
 
-def test_without_functions_nothing_happens() -> None:
-    with around(STEP):
-        pass
+def test_without_functions_the_handler_runs_and_what_it_raises_comes_through() -> None:
+    with pytest.raises(ValueError, match="busy"), around(STEP):
+        raise ValueError("busy")
 
 
 def test_the_function_is_returned_and_registered_once() -> None:
