@@ -6,7 +6,7 @@ import io
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel
@@ -17,7 +17,7 @@ from tasker.db.scripts import Applied, Release, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import sqlalchemy as sa
 
@@ -26,6 +26,10 @@ Connection: TypeAlias = psycopg.Connection[Any]
 LOCK_KEY = 0x7461736B6572
 """The advisory lock under which databases are migrated: "tasker" in ASCII."""
 
+T = TypeVar("T")
+
+TRIES = 6
+"""Of a migration that deadlocks with running workers."""
 LOCK_SECONDS = 5
 """How long a migration waits for a lock, and so how long it may hold up whoever works meanwhile."""
 
@@ -67,7 +71,30 @@ def migrate(url: str, *, scripts: Scripts | None = None) -> list[str]:
     holds a lock on what is to be changed.
     """
     wanted = scripts or Scripts.read()
-    with _refusal_explained(), _transaction(url) as (connection, raw):
+    with _refusal_explained():
+        return again_after_deadlock(lambda: _migrate(url, wanted))
+
+
+def again_after_deadlock(change: Callable[[], T]) -> T:
+    """Run `change`, one whole transaction, and again when PostgreSQL ended it for a deadlock.
+
+    A change of several tables meets the calls of running workers, which use tables in orders of their own:
+    no order of its locks is safe from all of theirs.
+    """
+    import sqlalchemy as sa
+
+    for attempt in range(1, TRIES + 1):
+        try:
+            return change()
+        except (psycopg.errors.DeadlockDetected, sa.exc.OperationalError) as error:
+            cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+            if attempt == TRIES or not isinstance(cause, psycopg.errors.DeadlockDetected):
+                raise
+    raise AssertionError  # the last try returned or raised
+
+
+def _migrate(url: str, wanted: Scripts) -> list[str]:
+    with _transaction(url) as (connection, raw):
         raw.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
         # whoever waits for a table keeps everybody waiting who comes after
         raw.execute("select set_config('lock_timeout', %s, true)", [f"{round(1000 * LOCK_SECONDS)}ms"])

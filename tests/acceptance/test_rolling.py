@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasker import __version__
-from tasker.db.migrate import migrate
+from tasker.db.migrate import again_after_deadlock, migrate
 from tasker.db.scripts import Release, Scripts, SqlFile
 from tests.acceptance.effects import assert_settled, effects
 from tests.acceptance.system import APPS, System, Worker, eventually
@@ -42,6 +42,10 @@ def next_release() -> Scripts:
 def roll_out_schema(system: System) -> None:
     """What `tasker db migrate` of the next release would do."""
     assert migrate(system.database_url, scripts=next_release())
+    again_after_deadlock(lambda: change_tables(system))
+
+
+def change_tables(system: System) -> None:
     with psycopg.connect(system.database_url) as connection:
         connection.execute(NEW_SCHEMA)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from alembic.script import ScriptDirectory
 
 import tasker
 from tasker.db.connect import libpq_url
-from tasker.db.migrate import LOCK_KEY, REVISIONS, migrate, require_current, sql, status
+from tasker.db.migrate import LOCK_KEY, REVISIONS, again_after_deadlock, migrate, require_current, sql, status
 from tasker.db.revisions import HEAD, HISTORY
 from tasker.db.scripts import Release, Scripts
 from tasker.domain.errors import SchemaBehind, SettingsError, TaskerError, Unreachable
@@ -345,6 +346,41 @@ def test_a_migration_does_not_queue_for_long_before_those_who_work(
         with pytest.raises(Unreachable, match="nothing was changed: another session has held a lock"):
             migrate(url, scripts=build.scripts)
     assert catalog(url) == made
+
+
+def test_a_change_that_deadlocks_with_a_running_call_is_made_again(url: str) -> None:
+    migrate(url)
+    tries: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as beside, psycopg.connect(url) as other:
+        other.execute("set deadlock_timeout = '1h'")  # so that the change is the one that is ended
+        other.execute("lock table tasker.steps in row exclusive mode")
+
+        def call() -> None:
+            other.execute("select from tasker.tasks")
+            other.commit()
+
+        def change() -> int:
+            with psycopg.connect(url) as own:
+                own.execute("set deadlock_timeout = '10ms'")
+                own.execute("lock table tasker.tasks in access exclusive mode")
+                tries.append(beside.submit(call) if not tries else tries[0])
+                if len(tries) == 1:
+                    await_blocked(url, other)
+                own.execute("lock table tasker.steps in access exclusive mode")
+                return len(tries)
+
+        assert again_after_deadlock(change) == 2
+        tries[0].result()
+
+
+def await_blocked(url: str, session: Connection) -> None:
+    """Until a session waits for another."""
+    deadline = time.monotonic() + 10
+    with psycopg.connect(url, autocommit=True) as observer:
+        query = "select cardinality(pg_blocking_pids(%s)) > 0"
+        while observer.execute(query, [session.info.backend_pid]).fetchone() != (True,):
+            assert time.monotonic() < deadline, "it does not wait"
+            time.sleep(0.005)
 
 
 def test_the_script_for_an_existing_database_holds_what_is_pending_and_makes_it_current(
