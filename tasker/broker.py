@@ -117,23 +117,25 @@ class Message(NamedTuple):
 def cut(groups: Iterable[Group], budget_ms: float, max_steps: int) -> Iterator[Message]:
     """Cut steps into messages of at most `budget_ms` expected work and `max_steps` steps, by queue.
 
-    Steps whose time is unknown or beyond the budget, and those marked alone, travel alone, so that
-    batching never costs parallelism.
+    A step with a limit of its own (`max_batch`) is in no message of more steps than that. One whose time is
+    unknown or beyond the budget travels alone, so that batching never costs parallelism.
     """
-    filling: dict[str, tuple[list[int], float]] = {}
-    for queue, expected_ms, alone, ids in groups:
-        if alone or expected_ms is None or expected_ms > budget_ms:
+    filling: dict[str, tuple[list[int], float, int]] = {}
+    for queue, expected_ms, limit, ids in groups:
+        own = min(limit or max_steps, max_steps)
+        if own == 1 or expected_ms is None or expected_ms > budget_ms:
             yield from (Message(queue, [step]) for step in ids)
             continue
-        batch, work = filling.get(queue, ([], 0.0))
+        batch, work, most = filling.get(queue, ([], 0.0, own))
         for step in ids:
-            if batch and (len(batch) == max_steps or work + expected_ms > budget_ms):
+            most = min(most, own)
+            if batch and (len(batch) >= most or work + expected_ms > budget_ms):
                 yield Message(queue, batch)
-                batch, work = [], 0.0
+                batch, work, most = [], 0.0, own
             batch.append(step)
             work += expected_ms
-        filling[queue] = batch, work
-    yield from (Message(queue, batch) for queue, (batch, _) in filling.items() if batch)
+        filling[queue] = batch, work, most
+    yield from (Message(queue, batch) for queue, (batch, *_) in filling.items() if batch)
 
 
 class Publication(NamedTuple):

@@ -54,11 +54,12 @@ begin
 
     insert into tasker.template_steps (
         template_id, ordinal, name, handler, queue, declared_queue, priority, parents, timeout_ms,
-        max_attempts, retry, config, transactional, start_within_ms)
+        max_attempts, retry, config, transactional, start_within_ms, max_batch)
     select v_id, n - 1, s ->> 'name', s ->> 'handler', coalesce(s ->> 'queue', p_queue), s ->> 'queue',
         (s ->> 'priority')::integer, jsonb_array_length(s -> 'depends_on'), (s ->> 'timeout_ms')::integer,
         (s -> 'retry' ->> 'max_attempts')::integer, s -> 'retry', nullif(s -> 'config', '{}'),
-        coalesce((s ->> 'transactional')::boolean, false), (s ->> 'start_within_ms')::integer
+        coalesce((s ->> 'transactional')::boolean, false), (s ->> 'start_within_ms')::integer,
+        (s ->> 'max_batch')::integer
     from jsonb_array_elements(v_steps) with ordinality as steps (s, n);
 
     insert into tasker.template_edges (template_id, parent, child)

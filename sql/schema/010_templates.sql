@@ -40,6 +40,8 @@ create table tasker.template_steps (
     transactional boolean not null,
     -- how long it may wait for a worker; null: for ever
     start_within_ms integer check (start_within_ms > 0),
+    -- steps of a message that this one is in; null: as many as fit
+    max_batch integer check (max_batch between 1 and 64),
     primary key (template_id, ordinal),
     unique (template_id, name)
 );

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 Transition: TypeAlias = dict[str, Any]
 """One row of the lifecycle log, as `moves_since` gives it."""
 
-Group: TypeAlias = tuple[str, float | None, bool, list[int]]
-"""Steps to publish: queue, expected milliseconds of each (None unknown), travel alone, step ids."""
+Group: TypeAlias = tuple[str, float | None, int | None, list[int]]
+"""Steps to publish: queue, expected milliseconds of each (None unknown), the most that a message with one of
+them may hold (None as many as fit), step ids."""
 
 
 @dataclass(frozen=True, slots=True)

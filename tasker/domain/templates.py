@@ -25,6 +25,7 @@ DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_TIMEOUT_SECONDS = 24 * 86_400
 MAX_DEADLINE_SECONDS = 366 * 86_400
 MAX_PRIORITY = 100
+MAX_BATCH = 64
 MAX_STEPS = 10_000
 HANDLER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,319}")
 RESERVED_STEP_NAMES = frozenset({"connection", "context", "results", "step"})
@@ -54,7 +55,8 @@ class StepDefinition:
     """One node. `queue` None takes the app's default queue; a higher `priority` runs first.
 
     What a `transactional` step writes through its connection commits together with its completion.
-    `start_within_seconds` is how long it may wait for a worker once it may run; None is for ever.
+    `start_within_seconds` is how long it may wait for a worker once it may run; None is for ever. A message
+    that carries the step holds at most `max_batch` steps; None is as many as fit.
     """
 
     name: str
@@ -68,6 +70,7 @@ class StepDefinition:
     description: str = ""
     transactional: bool = False
     start_within_seconds: float | None = None
+    max_batch: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stored form; SQL reads it.
@@ -78,6 +81,8 @@ class StepDefinition:
         younger: dict[str, Any] = {"transactional": True} if self.transactional else {}
         if self.start_within_seconds is not None:
             younger["start_within_ms"] = max(1, round(self.start_within_seconds * 1000))
+        if self.max_batch is not None:
+            younger["max_batch"] = self.max_batch
         config = encode(self.config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
         return {
             "name": self.name,
@@ -107,6 +112,7 @@ class StepDefinition:
             description=stored["description"],
             transactional=stored.get("transactional", False),
             start_within_seconds=stored["start_within_ms"] / 1000 if "start_within_ms" in stored else None,
+            max_batch=stored.get("max_batch"),
         )
 
 
@@ -272,6 +278,9 @@ def _step_problems(step: Any) -> Iterator[tuple[str, str]]:
             "start_within_seconds",
             f"must be above 0 and at most {MAX_TIMEOUT_SECONDS}, not {shown(within)}",
         )
+    most = step.max_batch
+    if most is not None and (type(most) is not int or not 1 <= most <= MAX_BATCH):
+        yield "max_batch", f"must be a whole number from 1 to {MAX_BATCH}, not {shown(most)}"
     if not isinstance(step.transactional, bool):
         yield "transactional", f"must be true or false, not {shown(step.transactional)}"
     yield from (("config", message) for message in _config_problems(step.config))

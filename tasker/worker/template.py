@@ -43,6 +43,7 @@ class StepOptions(TypedDict, total=False):
     description: str
     transactional: bool
     start_within_seconds: float | None
+    max_batch: int | None
 
 
 class TaskTemplate:
@@ -120,6 +121,7 @@ class TaskTemplate:
         description: str = "",
         transactional: bool = False,
         start_within_seconds: float | None = None,
+        max_batch: int | None = None,
     ) -> None:
         """Add a step whose work a function, bound method, callable object or Celery task does.
 
@@ -130,7 +132,8 @@ class TaskTemplate:
         `StepContext.config`. The handler of a `transactional` step takes a `connection` to Tasker's database
         (psycopg's, or by annotation a SQLAlchemy Connection or Session); what it writes there commits
         together with the step's completion, or not at all. A step that no worker has begun
-        `start_within_seconds` after it could run, held or not, ends in error.
+        `start_within_seconds` after it could run, held or not, ends in error. A message that carries the step
+        holds at most `max_batch` steps (1 to 64), however quick they are expected to be.
 
         Raises TemplateError for what cannot be declared; the rest is checked at first use.
         """
@@ -155,6 +158,7 @@ class TaskTemplate:
             description=description,
             transactional=transactional,
             start_within_seconds=start_within_seconds,
+            max_batch=max_batch,
         )
         self._steps.append((step, registry.process.add_handler(step.handler, call)))
 

@@ -57,11 +57,13 @@ _STEP = Keys(
         "description",
         "transactional",
         "start_within_seconds",
+        "dispatch",
     ),
     {"dependencies": "depends_on"},
     required=("name",),
 )
 _HANDLER = Keys("handler", ("callable", "initialization"), required=("callable",))
+_DISPATCH = Keys("dispatch", ("max_batch",))
 _RETRY_ALIASES = {
     "backoff_base_ms": "base_seconds",
     "max_backoff_ms": "max_seconds",
@@ -273,6 +275,7 @@ class _Reading:
             description=self.scalar(given, path, "description", ""),
             transactional=self.scalar(given, path, "transactional", default=False),
             start_within_seconds=self.scalar(given, path, "start_within_seconds"),
+            max_batch=self.max_batch(given, path),
         )
 
     def handler(self, given: Mapping[str, Node], path: templates.Path, default: str) -> tuple[Any, Any]:
@@ -303,6 +306,15 @@ class _Reading:
             if isinstance(item.value, dict | list):
                 self.refuse((*path, place), "must be the name of a step")
         return tuple(item.value for item in node.value if not isinstance(item.value, dict | list))
+
+    def max_batch(self, given: Mapping[str, Node], path: templates.Path) -> Any:
+        """Dispatch's only key; what is wrong with it is shown at its line, under the keyword of Python."""
+        if "dispatch" not in given:
+            return None
+        inside = (*path, "dispatch")
+        entries = self.entries(given["dispatch"], inside, _DISPATCH)
+        self.lines[*path, "max_batch"] = self.lines.get((*inside, "max_batch"), given["dispatch"].line)
+        return self.scalar(entries, inside, "max_batch")
 
     def retry(self, given: Mapping[str, Node], path: templates.Path) -> Retry:
         values: dict[str, Any] = {}

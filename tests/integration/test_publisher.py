@@ -36,7 +36,7 @@ def publish(publisher: broker.Publisher, group: Group, *, seconds_ago: float = 0
 
 
 def quick(*ids: int) -> Group:
-    return ("shop", 1.0, False, list(ids))
+    return ("shop", 1.0, None, list(ids))
 
 
 def sent(client: redis.Redis) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def test_a_held_step_is_enqueued_when_nothing_holds_it(protocol: Protocol) -> No
     a = protocol.steps(task)["a"]
     protocol.pass_time(1)
     reply = protocol.dispatch(moves=True)
-    assert reply["publish"] == [[QUEUE, None, False, [a]]]
+    assert reply["publish"] == [[QUEUE, None, None, [a]]]
     assert [(move["step"], move["from"], move["to"]) for move in reply["moves"]] == [
         ("a", "ready", "enqueued")
     ]

@@ -265,7 +265,7 @@ def test_the_children_of_a_finish_are_claimed_by_whoever_gets_the_message(protoc
     task = protocol.submit(context={"order": 7})
     a, b, c = protocol.steps(task).values()
     reply = protocol.complete(a, result={"n": 1}).reply
-    assert reply["publish"] == [[QUEUE, None, False, [b, c]]]
+    assert reply["publish"] == [[QUEUE, None, None, [b, c]]]
     other = protocol.register_worker()
     won = protocol.claim(*published(reply), worker=other)
     assert [attempt.row["results"] for attempt in won.attempts.values()] == [{"a": {"n": 1}}] * 2

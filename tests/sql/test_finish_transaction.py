@@ -68,7 +68,7 @@ def test_the_writes_and_the_completion_commit_together(
     assert protocol.states(task) == {"a": "complete", "b": "enqueued"}
     assert effects(protocol) == won.ids
     (group,) = reply["publish"]
-    assert group[2:] == [True, [protocol.steps(task)["b"]]]
+    assert group[2:] == [1, [protocol.steps(task)["b"]]]
     assert reply["kept"] == []
     assert protocol.attempts(won.only.step_id)[0]["result"] == {"n": 1}
 
@@ -187,4 +187,4 @@ def test_transactional_steps_travel_alone_and_are_never_kept(protocol: Protocol)
     assert won.only.row["transactional"] is True
     done = protocol.finish(won.complete(), keep=keep())
     assert done.ids == []
-    assert [group[2:] for group in done.reply["publish"]] == [[True, [steps["b"], steps["c"]]]]
+    assert [group[2:] for group in done.reply["publish"]] == [[1, [steps["b"], steps["c"]]]]

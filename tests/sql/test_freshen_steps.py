@@ -20,7 +20,7 @@ def test_steps_not_yet_sent_get_the_time_at_which_they_are(protocol: Protocol) -
     steps = list(protocol.steps(protocol.submit()).values())
     protocol.pass_time(4)
     reply = freshen(protocol, steps[:2], START)
-    assert reply["publish"] == [[QUEUE, None, False, steps[:2]]]
+    assert reply["publish"] == [[QUEUE, None, None, steps[:2]]]
     assert (reply["moved"], datetime.fromisoformat(reply["at"])) == (2, protocol.now)
     assert [protocol.step(step)["enqueued_at"] for step in steps] == [protocol.now, protocol.now, START]
     assert {protocol.step(step)["republished"] for step in steps} == {0}

@@ -120,7 +120,7 @@ def test_a_step_that_travels_alone_is_never_kept(protocol: Protocol) -> None:
     protocol.connection.execute("update tasker.steps set alone = true where id = %s", [b])
     done = finish_first(protocol, task, keep())
     assert [attempt.row["name"] for attempt in done.attempts.values()] == ["c"]
-    assert done.reply["publish"] == [[QUEUE, 1, True, [b]]]
+    assert done.reply["publish"] == [[QUEUE, 1, 1, [b]]]
 
 
 @pytest.mark.parametrize("circumstance", ["paused queue", "closed gate", "paused task"])

@@ -25,7 +25,7 @@ def test_a_crash_under_a_shared_claim_counts_no_loss_and_its_steps_travel_alone(
     protocol.claim(a, b)
     stop(protocol, protocol.worker)
     reply = recover(protocol)
-    assert reply["publish"] == [["celery", None, True, [a, b]]]
+    assert reply["publish"] == [["celery", None, 1, [a, b]]]
     for step in (protocol.step(a), protocol.step(b)):
         assert (step["state"], step["losses"], step["failures"], step["alone"]) == ("enqueued", 0, 0, True)
     assert [attempt["outcome"] for attempt in protocol.attempts(a)] == ["lost"]
@@ -150,7 +150,7 @@ def test_a_kept_step_is_recovered_too_and_is_never_kept_again(protocol: Protocol
     kept = protocol.finish(protocol.claim(a).complete(), keep=keep())
     assert kept.ids == [b]
     stop(protocol, protocol.worker)
-    assert recover(protocol)["publish"] == [["celery", 1.0, True, [b]]]
+    assert recover(protocol)["publish"] == [["celery", 1.0, 1, [b]]]
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -365,7 +365,7 @@ def test_a_lost_step_of_a_paused_queue_is_held(protocol: Protocol) -> None:
     assert recover(protocol)["publish"] == []
     assert (protocol.step(a)["state"], protocol.step(a)["ready_at"]) == ("ready", START)
     protocol.resume_queue()
-    assert protocol.dispatch()["publish"] == [["celery", None, True, [a]]]
+    assert protocol.dispatch()["publish"] == [["celery", None, 1, [a]]]
 
 
 def test_what_an_operator_ended_is_not_brought_back(protocol: Protocol) -> None:

@@ -25,7 +25,10 @@ def queues(protocol: Protocol, template: int) -> dict[object, object]:
 def test_a_template_is_stored_with_the_rows_that_submit_copies(protocol: Protocol) -> None:
     template = definition(
         "a > b, c > d",
-        steps={"a": {"config": {"url": "x"}}, "c": {"queue": "slow", "priority": 7, "timeout_seconds": 2.5}},
+        steps={
+            "a": {"config": {"url": "x"}, "max_batch": 8},
+            "c": {"queue": "slow", "priority": 7, "timeout_seconds": 2.5},
+        },
     )
     reply = protocol.store(template)
     assert reply["created"] is True
@@ -38,6 +41,7 @@ def test_a_template_is_stored_with_the_rows_that_submit_copies(protocol: Protoco
     a, _, c, d = stored_steps(protocol, reply["id"])
     assert (a["ordinal"], a["parents"], a["queue"], a["declared_queue"]) == (0, 0, QUEUE, None)
     assert (a["config"], c["config"]) == ({"url": "x"}, None)
+    assert (a["max_batch"], c["max_batch"]) == (8, None)
     assert (c["queue"], c["declared_queue"], c["priority"], c["timeout_ms"]) == ("slow", "slow", 7, 2500)
     assert (d["ordinal"], d["parents"], d["max_attempts"]) == (3, 2, 3)
     assert d["retry"] == template.steps[3].retry.to_json()

@@ -20,7 +20,7 @@ def test_a_released_step_is_enqueued_again_and_published(protocol: Protocol) -> 
     won = protocol.claim(a, b)
     protocol.pass_time(1)
     reply = protocol.release(won, a)
-    assert reply["publish"] == [[QUEUE, None, False, [a]]]
+    assert reply["publish"] == [[QUEUE, None, None, [a]]]
     step = protocol.step(a)
     assert (step["state"], step["attempt"], step["failures"], step["losses"]) == ("enqueued", 1, 0, 0)
     assert step["enqueued_at"] == START + timedelta(seconds=1)
@@ -118,7 +118,7 @@ def test_a_step_kept_for_its_worker_alone_travels_alone_after_its_release(protoc
     protocol.register("a")
     a = protocol.steps(protocol.submit())["a"]
     protocol.connection.execute("update tasker.steps set alone = true where id = %s", [a])
-    assert protocol.release(protocol.claim(a))["publish"] == [[QUEUE, None, True, [a]]]
+    assert protocol.release(protocol.claim(a))["publish"] == [[QUEUE, None, 1, [a]]]
 
 
 def test_the_moves_are_reported_when_asked_for(protocol: Protocol) -> None:

@@ -25,7 +25,7 @@ def test_a_step_overtaken_by_a_later_message_is_published_again(protocol: Protoc
     protocol.submit()
     hear(protocol)
     reply = republish(protocol)
-    assert reply["publish"] == [["celery", None, False, [lost]]]
+    assert reply["publish"] == [["celery", None, None, [lost]]]
     assert (reply["moved"], reply["unclaimable"]) == (1, [])
     row = protocol.step(lost)
     assert (row["state"], row["enqueued_at"], row["republished"]) == ("enqueued", protocol.now, 1)

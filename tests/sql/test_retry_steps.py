@@ -22,7 +22,7 @@ def test_a_failed_step_is_enqueued_with_all_its_attempts_and_its_task_goes_on(pr
     assert protocol.counters(task) == ("error", 2, 0, 1)
     reply = retry(protocol, a)
     assert reply["moved"] == [a]
-    assert reply["publish"] == [["celery", None, False, [a]]]
+    assert reply["publish"] == [["celery", None, None, [a]]]
     assert protocol.counters(task) == ("in_progress", 2, 1, 0)
     assert protocol.task(task)["finished_at"] is None
     row = protocol.claim(a).only.row
@@ -42,7 +42,7 @@ def test_losses_are_forgotten_and_the_step_need_not_travel_alone_any_more(protoc
         stop(protocol, worker)
         recover(protocol, max_losses=1)
     assert protocol.step(a)["state"] == "error"
-    assert retry(protocol, a)["publish"] == [["celery", None, False, [a]]]
+    assert retry(protocol, a)["publish"] == [["celery", None, None, [a]]]
     assert (protocol.step(a)["losses"], protocol.step(a)["alone"]) == (0, False)
 
 

@@ -43,7 +43,7 @@ def test_roots_are_enqueued_and_the_others_wait_for_their_parents(protocol: Prot
     }
     assert [protocol.step(step)["parents_left"] for step in steps.values()] == [0, 1, 1, 2, 0]
     assert protocol.counters(task) == ("in_progress", 5, 2, 0)
-    assert reply["publish"] == [[QUEUE, None, False, [steps["a"], steps["e"]]]]
+    assert reply["publish"] == [[QUEUE, None, None, [steps["a"], steps["e"]]]]
     assert protocol.step(steps["a"])["enqueued_at"] == START
     assert protocol.log(task) == [
         (None, None, "in_progress"),
@@ -82,9 +82,9 @@ def test_what_to_publish_is_grouped_by_queue_and_handler_with_what_a_step_takes(
     reply = protocol.submit_all([request()])
     a, b, c, d = protocol.steps(UUID(reply["tasks"][0]["id"])).values()
     assert sorted(reply["publish"], key=itemgetter(3)) == [
-        [QUEUE, None, False, [a]],
-        [QUEUE, 1.5, False, [b, d]],
-        ["slow", None, False, [c]],
+        [QUEUE, None, None, [a]],
+        [QUEUE, 1.5, None, [b, d]],
+        ["slow", None, None, [c]],
     ]
 
 

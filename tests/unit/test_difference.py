@@ -32,6 +32,7 @@ def changed(**fields: Any) -> list[str]:
         ({"config": {"url": {"host": "bank"}}}, "charge.config.url: nothing -> {'host': 'bank'}"),
         ({"handler": "pay"}, "charge.handler: 'orders/fulfilment.charge' -> 'pay'"),
         ({"start_within_seconds": 1}, "charge.start_within_seconds: nothing -> 1.0"),
+        ({"max_batch": 1}, "charge.max_batch: nothing -> 1"),
         ({"transactional": True}, "charge.transactional: False -> True"),
     ],
 )

@@ -57,7 +57,13 @@ def _lines() -> Iterator[str]:
 
 
 def _yaml_keys() -> Iterator[str]:
-    for keys in (yaml_file._TEMPLATE, yaml_file._STEP, yaml_file._HANDLER, yaml_file._RETRY):
+    for keys in (
+        yaml_file._TEMPLATE,
+        yaml_file._STEP,
+        yaml_file._HANDLER,
+        yaml_file._RETRY,
+        yaml_file._DISPATCH,
+    ):
         yield f"{keys.owner}: {' '.join(keys.known)}"
         yield from (f"{keys.owner}: {alias} = {known}" for alias, known in sorted(keys.aliases.items()))
 

@@ -110,6 +110,7 @@ def test_every_keyword_reaches_the_definition() -> None:
         config={"carrier": "post"},
         description="by post",
         start_within_seconds=90,
+        max_batch=8,
     )
     step = template.definition.steps[1]
     assert step.to_json() == {
@@ -123,6 +124,7 @@ def test_every_keyword_reaches_the_definition() -> None:
         "config": {"carrier": "post"},
         "description": "by post",
         "start_within_ms": 90_000,
+        "max_batch": 8,
     }
     assert template.definition.description == "all of it"
     assert template.definition.to_json()["deadline_ms"] == 60_000
@@ -137,7 +139,7 @@ def test_only_a_transactional_step_says_so_in_its_stored_form() -> None:
     template.add_step(ship)
     transactional, plain = (step.to_json() for step in template.definition.steps)
     assert transactional["transactional"] is True
-    assert not {"transactional", "start_within_ms"} & plain.keys(), (
+    assert not {"transactional", "start_within_ms", "max_batch"} & plain.keys(), (
         "or older definitions' digests would change"
     )
 

@@ -133,6 +133,30 @@ def test_a_step_may_have_a_time_to_start_in(write: Callable[..., Path]) -> None:
     assert template.definition.steps[0].start_within_seconds == 90
 
 
+def test_a_step_may_say_how_many_share_its_messages(write: Callable[..., Path], handlers: None) -> None:
+    text = steps("- name: validate\n  handler: orders.validate\n  dispatch: {max_batch: 8}")
+    (template,) = load_templates(write(text))
+    assert template.definition.steps[0].max_batch == 8
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "problem"),
+    [
+        ("{max_batch: 65}", "max_batch: must be a whole number from 1 to 64, not 65"),
+        ("\n    max_batch: [1]", "dispatch.max_batch: must be a single value"),
+        ("{max_bach: 1}", 'dispatch.max_bach: is not a key of a dispatch; did you mean "max_batch"?'),
+        ("8", "dispatch: must be a mapping with the keys of a dispatch"),
+    ],
+)
+def test_what_is_wrong_with_its_dispatch_is_refused_with_its_line(
+    write: Callable[..., Path], handlers: None, dispatch: str, problem: str
+) -> None:
+    text = steps(f"- name: validate\n  handler: orders.validate\n  dispatch: {dispatch}")
+    line = 8 if "\n" in dispatch else 7
+    (found,) = problems_of(lambda: load_templates(write(text)))
+    assert found == f'orders.yaml:{line}: step "validate", {problem}'
+
+
 def test_tasker_cores_keys_load_as_aliases(write: Callable[..., Path], handlers: None) -> None:
     (template,) = load_templates(write(TASKER_CORE))
     validate, charge = template.definition.steps
