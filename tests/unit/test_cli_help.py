@@ -16,18 +16,8 @@ from tasker.cli.main import COMMANDS, tasker
 from tasker.cli.reference import commands
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOW = (
-    "alembic",
-    "celery",
-    "kombu",
-    "pydantic",
-    "psycopg",
-    "redis",
-    "rich",
-    "sqlalchemy",
-    "structlog",
-    "yaml",
-)
+AT_ONCE = {"tasker", "click"}
+"""All that `tasker --help` and the plugin of `celery` may load of what is installed."""
 HELP_SECONDS = 0.3
 TRIES = 5
 ALL = dict(commands())
@@ -38,23 +28,43 @@ def said(*arguments: str) -> str:
     return CliRunner().invoke(tasker, arguments, prog_name="tasker").output
 
 
-def modules_after(code: str) -> set[str]:
-    """The top-level modules that a new interpreter has loaded once it ran `code`."""
-    report = "import sys; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
-    ended = subprocess.run(
-        [sys.executable, "-c", f"{code}; {report}"], cwd=ROOT, capture_output=True, text=True, check=True
+def installed_modules_after(code: str) -> set[str]:
+    """The top-level modules, not Python's own, that a new interpreter has loaded because it ran `code`."""
+    report = (
+        "import sys; before = {*sys.modules}\n"
+        f"{code}\n"
+        "print(*{name.partition('.')[0] for name in {*sys.modules} - before}, file=sys.stderr)"
     )
-    return set(ended.stderr.split())
+    ended = subprocess.run(
+        [sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(ended.stderr.split()) - set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["task", "--help"], ["db", "status", "--help"]])
-def test_help_loads_click_and_nothing_slow(arguments: list[str]) -> None:
+def test_help_loads_click_and_nothing_else(arguments: list[str]) -> None:
     run = f"from tasker.cli.main import tasker; tasker({arguments}, 'tasker', standalone_mode=False)"
-    assert modules_after(run) & set(SLOW) == set()
+    assert installed_modules_after(run) == AT_ONCE
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert installed_modules_after("import tasker; tasker.__all__") == {"tasker"}
 
 
 def test_what_every_celery_command_loads_of_us_is_not_slow_either() -> None:
-    assert modules_after("import tasker.cli.celery_plugin") & set(SLOW) == set()
+    assert installed_modules_after("import tasker.cli.celery_plugin") == AT_ONCE
+
+
+def test_the_help_of_celery_loads_nothing_else_because_of_us() -> None:
+    help_ = "from celery.bin.celery import celery; celery(['--help'], standalone_mode=False)"
+    nobody = "import importlib.metadata; importlib.metadata.entry_points = lambda **_: []"
+    with_us = installed_modules_after(help_)
+    assert with_us - installed_modules_after(f"{nobody}; {help_}") == {"tasker"}
+
+
+@pytest.mark.parametrize("name", ["RetryableError", "Retry"])
+def test_what_handlers_raise_and_declare_loads_nothing_either(name: str) -> None:
+    assert installed_modules_after(f"from tasker import {name}") == {"tasker"}
 
 
 def test_help_is_there_at_once() -> None:
