@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from tasker import TaskNotFound
 from tasker.events.catalogue import Event
 from tasker.events.signals import off, on
-from tests.acceptance.apps import late
+from tests.acceptance.apps import late, troubled
 from tests.acceptance.system import APPS, System, eventually
 from workers import EXAMPLES
 
@@ -107,3 +107,21 @@ def test_a_task_submitted_inside_a_transaction_runs_after_its_commit(system: Sys
             task.wait(timeout=0)
     assert task.wait(timeout=20).state == "complete"
     assert example.found(task) == example.expected()
+
+
+def test_what_a_worker_has_measured_lets_what_others_submit_share_messages(system: System) -> None:
+    def claims() -> int:
+        task = system.submit("troubled/quick")
+        assert system.settled(task) == "complete"
+        query = """
+            select count(distinct a.claim_id)
+            from tasker.steps s
+            join tasker.step_attempts a on a.step_id = s.id
+            where s.task_id = %s and a.attempt = 1
+        """
+        return int(system.one(query, task.id))
+
+    assert claims() == troubled.QUICK_STEPS, "nobody knows how long they take"
+    known = "select count(*) from tasker.handlers where name = 'troubled/nothing'"
+    eventually(lambda: system.one(known), "the worker has said how long they take")
+    assert claims() < troubled.QUICK_STEPS
