@@ -11,21 +11,37 @@ volatile
 as $$
 begin
     return (
-        select coalesce(json_agg(json_build_object(
-            'id', s.id, 'task_id', s.task_id, 'name', s.name, 'handler', ts.handler,
-            'attempt', s.attempt, 'failures', s.failures, 'max_attempts', ts.max_attempts,
-            'never_for', ts.retry -> 'never_for', 'timeout_ms', ts.timeout_ms, 'config', ts.config,
-            'queue', s.queue, 'parents', ts.parents, 'transactional', ts.transactional,
-            'results', case when ts.parents between 1 and 100 then tasker.parent_results(s.id) end
-        ) order by s.id), '[]')
-        from tasker.steps s
-        cross join lateral (
-            select handler, max_attempts, retry, timeout_ms, config, parents, transactional
-            from tasker.template_steps
-            where template_id = s.template_id and ordinal = s.ordinal
-            offset 0
-        ) ts
-        where s.id = any (p_steps) and s.claim_id = p_claim and s.state = 'in_progress'
+        select coalesce(json_agg(won), '[]')
+        from (
+            select s.id, s.task_id, s.name, ts.handler, s.attempt, s.failures, ts.max_attempts,
+                ts.retry -> 'never_for' as never_for, ts.timeout_ms, ts.config, s.queue, ts.parents,
+                ts.transactional, r.results
+            from tasker.steps s
+            cross join lateral (
+                select handler, max_attempts, retry, timeout_ms, config, parents, transactional
+                from tasker.template_steps
+                where template_id = s.template_id and ordinal = s.ordinal
+                offset 0
+            ) ts
+            -- not by parent_results: a call for each step costs more than all the rest
+            left join lateral (
+                select coalesce(json_object_agg(p.name, a.result), '{}') as results
+                from tasker.step_edges e
+                cross join lateral (
+                    select id, name, attempt from tasker.steps where id = e.parent_id offset 0
+                ) p
+                left join lateral (
+                    select result
+                    from tasker.step_attempts
+                    where step_id = p.id and attempt = p.attempt and outcome = 'complete'
+                    offset 0
+                ) a on true
+                where e.child_id = s.id
+                offset 0
+            ) r on ts.parents between 1 and 100
+            where s.id = any (p_steps) and s.claim_id = p_claim and s.state = 'in_progress'
+            order by s.id
+        ) won
     );
 end
 $$;

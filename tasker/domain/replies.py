@@ -16,8 +16,7 @@ Group: TypeAlias = tuple[str, float | None, int | None, list[int]]
 them may hold (None as many as fit), step ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedStep:
+class ClaimedStep(NamedTuple):
     """A step this worker has in progress, with all it needs to run it.
 
     `results` is None where the parents are too many to be sent along. `attempt` numbers the claims; what a
