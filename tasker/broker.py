@@ -6,6 +6,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - Redis' client imports it late, too late at exit
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -32,7 +33,9 @@ PUBLISHED_AT = "tasker_published_at"
 """Message header: the database's time of publication. Workers note it per queue to find lost messages."""
 
 BURST_SECONDS = 0.008
-"""Steps published within this time of each other share messages; a lone submit is never delayed."""
+"""In a burst, what is published within this time shares messages."""
+BURST_CALLS = 4
+"""So many calls within that time are a burst. Who waits for one task before the next submit makes none."""
 PAUSE_SECONDS = 2.0
 """Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
 LATE_STEPS = 1_000
@@ -107,6 +110,14 @@ def attach(app: Celery, settings: Settings) -> None:
         options.add(click.Option(["--no-coordinator"], is_flag=True, help=meaning))
 
 
+def _at_exit(flush: Callable[[float], object]) -> None:
+    atexit.register(flush, EXIT_SECONDS)
+    # what multiprocessing has forked ends without Python's own list, and by one of its own
+    forks = sys.modules.get("multiprocessing.util")
+    if forks is not None:
+        forks.Finalize(None, flush, (EXIT_SECONDS,), exitpriority=0)
+
+
 class Message(NamedTuple):
     """Steps that travel together."""
 
@@ -164,6 +175,7 @@ class Publisher:
         self._max_steps = settings.batch_max_steps
         self._late_seconds = settings.lost_message_seconds / 2
         self._pending: deque[Publication]
+        self._calls: deque[float]
         self._changed: threading.Condition
         self._thread: threading.Thread | None
         self._connection: Connection | None
@@ -185,10 +197,11 @@ class Publisher:
             return
         with self._changed:
             self._pending.append(Publication(groups, at, began, freshen))
+            self._calls.append(time.monotonic())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasker-publisher", daemon=True)
                 self._thread.start()
-                atexit.register(self.flush, EXIT_SECONDS)
+                _at_exit(self.flush)
             self._changed.notify_all()
 
     def can_send(self) -> bool:
@@ -207,6 +220,7 @@ class Publisher:
     def after_fork(self) -> None:
         """In a child: the thread, the socket and what is still to be sent are the parent's."""
         self._pending = deque()
+        self._calls = deque(maxlen=BURST_CALLS)
         self._changed = threading.Condition()
         self._sending = self._failing = self._asked = False
         self._thread = self._connection = self._producer = None
@@ -217,8 +231,9 @@ class Publisher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._pending) or self._asked)
+                in_burst = self._in_burst()
             quiet = time.monotonic() - sent_at
-            if quiet < BURST_SECONDS:
+            if in_burst and quiet < BURST_SECONDS:
                 time.sleep(BURST_SECONDS - quiet)
             with self._changed:
                 taken = list(self._pending)
@@ -232,6 +247,10 @@ class Publisher:
             with self._changed:
                 self._sending = False
                 self._changed.notify_all()
+
+    def _in_burst(self) -> bool:
+        calls = self._calls
+        return len(calls) == BURST_CALLS and calls[-1] - calls[0] < BURST_SECONDS
 
     def _answers(self) -> bool:
         try:
