@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## the environment in .venv, with the versions of constraints.txt
 
@@ -42,6 +42,12 @@ soak: setup ## random faults under mixed load: make soak MINUTES=30 SEED=7
 bench: setup ## Tasker beside Celery's canvas, in one run
 	$(BIN)/python -m bench.against_canvas
 
+bench-history: setup ## every call in an empty database and beside a million settled tasks, in turn; TASKS=n
+	$(BIN)/python -m bench.history --tasks $${TASKS:-1000000}
+
+bench-sql: setup ## time, pages and WAL of the SQL functions, by rows a call and by tasks in history; HISTORY=n
+	$(BIN)/python -m bench.sql --history $${HISTORY:-100000} --json build/bench-sql.json
+
 test-wheel: setup ## the wheel, installed into a fresh environment and run far from the checkout
 	$(BIN)/python .ci/test_wheel.py
 
@@ -71,4 +77,4 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all faults soak model bench test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all faults soak model bench bench-history bench-sql test-wheel check format docs lock clean

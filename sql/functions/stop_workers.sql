@@ -13,7 +13,8 @@ declare
 begin
     perform 1
     from tasker.workers
-    where id = any (p_workers) or parent_id = any (p_workers)
+    -- by the index of those alive: of the others there are as many as processes ever ran
+    where (id = any (p_workers) or parent_id = any (p_workers)) and stopped_at is null
     order by id
     for no key update;
     v_ids := array(
