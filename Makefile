@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv-bench/.installed
 
 .DEFAULT_GOAL := help
 
@@ -39,8 +40,20 @@ model: setup ## every state of the protocol under any two faults, in two minutes
 soak: setup ## random faults under mixed load: make soak MINUTES=30 SEED=7
 	$(BIN)/python -m tests.faults.soak --minutes $${MINUTES:-1} $${SEED:+--seed $$SEED}
 
-bench: setup ## Tasker beside Celery's canvas, in one run
-	$(BIN)/python -m bench.against_canvas
+bench: $(BENCH_STAMP) ## Tasker beside Celery's canvas and its peers, in an environment of its own
+	.venv-bench/bin/python -m bench $(ARGS)
+
+$(BENCH_STAMP): pyproject.toml constraints.txt bench/constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]' \
+	    -c constraints.txt -c bench/constraints.txt
+	@touch $@
+
+bench-quick: setup ## Tasker beside Celery's canvas alone, in two minutes
+	$(BIN)/python -m bench.quick
+
+bench-floor: setup ## twenty seconds of that; fails when Tasker has lost half of its lead
+	$(BIN)/python -m bench.quick --floor
 
 bench-history: setup ## every call in an empty database and beside a million settled tasks, in turn; TASKS=n
 	$(BIN)/python -m bench.history --tasks $${TASKS:-1000000}
@@ -70,11 +83,12 @@ docs: setup ## draw the generated parts of the documentation anew, then check pa
 	$(BIN)/python -m tests.faults.page
 	$(BIN)/python -m pytest -q tests/unit/test_docs.py
 
-lock: ## constraints.txt from pyproject.toml (not after `setup`, which needs the very pins this renews)
+lock: ## both constraints.txt from pyproject.toml (not after `setup`, which needs the very pins this renews)
 	$(PYTHON) .ci/lock.py
 
 clean: ## remove what the other targets made, except the data in .tasker
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all faults soak model bench bench-history bench-sql test-wheel check format docs lock clean
+.PHONY: help setup demo test test-all faults soak model bench bench-floor bench-history bench-quick bench-sql test-wheel \
+    check format docs lock clean

@@ -130,8 +130,9 @@ def test_the_newest_release_in_the_changelog_is_the_version_of_the_package() -> 
     assert headings[1:2] in ([], [version])
 
 
-def test_every_pinned_version_is_exact_and_no_index_is_named() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+@pytest.mark.parametrize("path", ["constraints.txt", "bench/constraints.txt"])
+def test_every_pinned_version_is_exact_and_no_index_is_named(path: str) -> None:
+    lines = (ROOT / path).read_text().splitlines()
     odd = [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+!_]+", line)]
     assert odd == []
 

@@ -1,0 +1,79 @@
+"""Tasker beside Celery's canvas and its peers, in one run: `make bench`.
+
+The same shapes on the same PostgreSQL and Redis, in rounds, one side at work at a time; every side's results
+are checked. Prints a table, and leaves the figures as JSON and as a plot in bench/results. `--short` is a
+look whether it works, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.bare import bare
+from bench.figures import Figure, Kind, take
+from bench.peers.known import PACKAGES, sides
+from bench.plot import draw
+from bench.report import as_json, machine, package_versions, print_table
+from bench.servers import servers
+from bench.shapes import DIAMOND, FAN_500, FAN_10000, LINEAR, LINEAR_1_KB, LINEAR_5_MS, TREE
+from bench.statements import per_step
+
+RESULTS = Path(__file__).parent / "results"
+
+FIGURES = (
+    *(Figure(Kind.LATENCY, shape, 20) for shape in (LINEAR, DIAMOND, TREE)),
+    *(Figure(Kind.TOGETHER, shape, 1000) for shape in (LINEAR, DIAMOND, TREE)),
+    Figure(Kind.BURST, LINEAR, 1000),
+    Figure(Kind.SUBMITS, LINEAR, 1000),
+    Figure(Kind.SECONDS, FAN_500, 1),
+    Figure(Kind.SECONDS, FAN_10000, 1),
+    *(Figure(Kind.LATENCY, shape, 20) for shape in (LINEAR_5_MS, LINEAR_1_KB)),
+    *(Figure(Kind.TOGETHER, shape, 1000) for shape in (LINEAR_5_MS, LINEAR_1_KB)),
+)
+SHORT = (
+    Figure(Kind.LATENCY, LINEAR, 5),
+    Figure(Kind.LATENCY, DIAMOND, 5),
+    Figure(Kind.TOGETHER, LINEAR, 100),
+    Figure(Kind.TOGETHER, DIAMOND, 100),
+    Figure(Kind.TOGETHER, TREE, 50),
+    Figure(Kind.SUBMITS, LINEAR, 100),
+    Figure(Kind.SECONDS, FAN_500, 1),
+)
+
+
+def main() -> None:
+    """Measure all, print all, keep all."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--short", action="store_true", help="few tasks of few shapes")
+    parser.add_argument("--only", nargs="*", metavar="SIDE", help="these sides, by name, and no others")
+    given = parser.parse_args()
+    peers, absent = sides()
+    if given.only is not None:
+        peers = [peer for peer in peers if peer.name in given.only]
+    facts = machine()
+    with servers() as here:
+        facts["versions"] = here.versions() | package_versions(PACKAGES)
+        floors = {**bare(here), **_named("statements for each step, ", per_step(here))}
+        found = take(SHORT if given.short else FIGURES, peers, here, rounds=given.rounds, alone=True)
+    print_table(found)
+    for what, figure in floors.items():
+        print(f"{what}: {figure:.3g}")
+    for name, reason in absent.items():
+        print(f"{name}: {reason}")
+    how = {peer.name: peer.how for peer in peers}
+    written = {"machine": facts, "sides": how, "absent": absent, "floors": floors, "figures": as_json(found)}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "bench.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    print(f"{RESULTS / 'bench.json'}, {draw(written, RESULTS / 'bench.svg')}")
+
+
+def _named(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}{name}": value for name, value in figures.items()}
+
+
+if __name__ == "__main__":
+    main()
