@@ -33,7 +33,7 @@ DRAWN = re.compile(r"(<!-- drawn: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re
 
 STEP_MEANINGS = {
     "pending": "a parent is not satisfied yet",
-    "ready": "may run, not offered yet: held, given back for want of its handler, or new in your transaction",
+    "ready": "may run, not offered yet: held, waiting for room, given back, or new in your transaction",
     "enqueued": "offered: its message is out",
     "in_progress": "a worker has claimed it",
     "waiting_for_retry": "an attempt failed, the next one has a time",
@@ -55,7 +55,7 @@ TASK_MEANINGS = {
 }
 STEP_EVENT_MEANINGS = {
     "parents_satisfied": "the last parent was satisfied",
-    "dispatch": "no longer held",
+    "dispatch": "no longer held, and its turn",
     "claim": "won by a worker: an attempt begins",
     "hold": "found held at the claim, or the worker lacks its handler",
     "park": "its message was published again five times, and never claimed",

@@ -4,13 +4,17 @@
 --
 -- p_moves: what the caller just did to steps. p_keep: null, or what the reporting worker may keep: newly ready
 -- steps of its queue whose handlers it has, a prefix by id while their expected times fit the budget; a slow or
--- unknown one only by itself. Steps marked `alone`, transactional and held ones are never kept.
+-- unknown one only by itself. Steps marked `alone`, transactional and paused ones are never kept; those of a
+-- queue whose gate is closed are, since they need no message.
+-- p_children: those of p_moves, as lock_with_children found them. When they are more than 64, those for which
+-- their queue has no room (cut_by_room) become `ready`.
 -- Returns the ids of the children that became enqueued: to be published.
 -- Locks: none of its own; the caller holds tasks and steps as lock_with_children takes them, so that they can
 -- be updated by place: joined by key, a plan may look up the whole batch once for each of its rows.
 -- A repeat finds that its moves did not happen again, passes none, and changes nothing.
 create or replace function tasker.advance_tasks(
-    p_moves tasker.step_move[], p_now timestamptz, p_actor text, p_keep tasker.keeper)
+    p_moves tasker.step_move[], p_now timestamptz, p_actor text, p_keep tasker.keeper,
+    p_children bigint[] default '{}')
 returns bigint[]
 language plpgsql
 volatile
@@ -19,6 +23,8 @@ declare
     v_satisfied bigint[];
     v_children tasker.step_move[];
     v_publish bigint[];
+    v_full text[] := '{}';
+    v_last bigint[];
 begin
     if cardinality(p_moves) = 0 then
         return '{}';
@@ -26,8 +32,35 @@ begin
     v_satisfied := array(
         select step_id from unnest(p_moves) where to_state in ('complete', 'skipped', 'resolved_manually'));
 
+    if cardinality(p_children) > 64 then
+        select cut.queues, cut.last_steps
+        into v_full, v_last
+        from (
+            select array_agg(s.id) as ids, array_agg(s.template_id) as templates,
+                array_agg(s.ordinal) as ordinals
+            from (
+                select own.child_id as id, count(*)::integer as fewer
+                from unnest(v_satisfied) parent (id)
+                cross join lateral (
+                    select child_id from tasker.step_edges where parent_id = parent.id offset 0
+                ) own
+                group by own.child_id
+            ) e
+            cross join lateral (
+                select id, template_id, ordinal
+                from tasker.steps
+                where id = e.id and state = 'pending' and parents_left = e.fewer
+                offset 0
+            ) s
+        ) free
+        cross join lateral tasker.cut_by_room(free.ids, free.templates, free.ordinals) cut;
+    end if;
+
     with freed as (
-        select s.place, s.id, e.fewer, t.state = 'paused' as paused, q.held,
+        select s.place, s.id, e.fewer, t.state = 'paused' or q.paused is true as paused,
+            t.state = 'paused' as task_paused,
+            q.gated is true
+                or s.queue = any (v_full) and s.id > v_last[array_position(v_full, s.queue)] as gated,
             -- a child that an operator finished before its parents keeps its final state
             s.state = 'pending' and s.parents_left = e.fewer as may_run,
             s.queue = p_keep.queue and not s.alone and not ts.transactional
@@ -51,7 +84,7 @@ begin
             select state from tasker.tasks where id = s.task_id offset 0
         ) t
         left join lateral (
-            select paused_at is not null or not gate_open as held
+            select paused_at is not null as paused, not gate_open as gated
             from tasker.queues
             where name = s.queue
             offset 0
@@ -67,11 +100,9 @@ begin
         ) h on true
     ),
     ranked as (
-        select place, fewer, may_run, paused, coalesce(held, false) as held,
-            may_run and fits and not paused and held is not true as fits,
-            count(*) filter (where may_run and fits and not paused and held is not true) over earlier as rank,
-            sum(expected_ms) filter (where may_run and fits and not paused and held is not true) over earlier
-                as work_ms
+        select place, fewer, may_run, paused, task_paused, gated, may_run and fits and not paused as fits,
+            count(*) filter (where may_run and fits and not paused) over earlier as rank,
+            sum(expected_ms) filter (where may_run and fits and not paused) over earlier as work_ms
         from freed
         window earlier as (order by id)
     ),
@@ -79,12 +110,13 @@ begin
         select place, fewer,
             case
                 when not may_run then null
-                when paused or held then 'ready'
+                when paused then 'ready'
                 when fits and rank <= p_keep.most and (work_ms <= p_keep.budget_ms or rank = 1)
                     then 'in_progress'
+                when gated then 'ready'
                 else 'enqueued'
             end as becomes,
-            held and not paused as waits_for_queue
+            not task_paused as waits_for_queue
         from ranked
     ),
     child as (

@@ -1,10 +1,12 @@
--- Enqueues held steps that are held no longer, per queue that is neither paused nor gated, by priority and
--- then age, at most p_limit a queue: ready → enqueued. Also how roots submitted inside a caller's
--- transaction start. Steps of a paused task have no ready_at and are not seen here.
--- Returns {"moved": n, "publish", "at", "moves"}.
+-- Starts held steps as far as their queues have room, at most p_limit a queue: ready → enqueued
+-- (top_up_queue), and opens and closes gates. Also how roots submitted inside a caller's transaction start.
+-- Steps of paused queues stay held; those of a paused task have no ready_at and are not seen here.
+-- Looks at the queues that have anything held or published, or a closed gate; of the others it costs two
+-- looks into an index.
+-- Returns {"moved": n, "closed": how many gates are closed now, "publish", "at", "moves"}.
 --
--- Locks: steps, SKIP LOCKED inside a materialized CTE: what another coordinator holds it dispatches itself.
--- A repeat finds no longer ready what it moved.
+-- Locks: those of top_up_queue, queue by queue in the order of their names; it waits for none. A repeat finds
+-- no longer ready what it moved.
 create or replace function tasker.dispatch_steps(p_limit integer, p_moves boolean)
 returns json
 language plpgsql
@@ -18,8 +20,9 @@ as $$
 declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
-    v_queue text;
-    v_batch bigint[];
+    v_queue record;
+    v_topped_up record;
+    v_closed integer := 0;
     v_moved bigint[] := '{}';
 begin
     perform tasker.assert_read_committed();
@@ -28,30 +31,27 @@ begin
     end if;
 
     for v_queue in
-        select name from tasker.queues where paused_at is null and gate_open order by name
+        select q.name, q.gate_open
+        from tasker.queues q
+        left join lateral (
+            select true as here from tasker.steps where queue = q.name and ready_at is not null limit 1
+        ) held on true
+        left join lateral (
+            select true as here from tasker.steps where queue = q.name and enqueued_at is not null limit 1
+        ) published on true
+        where q.paused_at is null and (held.here or published.here or not q.gate_open)
+        order by q.name
     loop
-        v_batch := array(
-            with held as materialized (
-                select id from tasker.steps
-                where queue = v_queue and ready_at is not null
-                order by priority desc, ready_at
-                limit p_limit
-                for no key update skip locked
-            )
-            select id from held);
-        with moved as (
-            update tasker.steps
-            set state = 'enqueued', ready_at = null, enqueued_at = v_now, changed_at = v_now
-            where id = any (v_batch) and state = 'ready'
-            returning id, task_id, attempt
-        )
-        insert into tasker.transitions (task_id, step_id, from_state, to_state, attempt, at)
-        select task_id, id, 'ready', 'enqueued', attempt, v_now from moved;
-        v_moved := v_moved || v_batch;
+        v_topped_up := tasker.top_up_queue(v_queue.name, p_limit, v_now);
+        v_moved := v_moved || v_topped_up.moved;
+        if not coalesce(v_topped_up.gate_open, v_queue.gate_open) then
+            v_closed := v_closed + 1;
+        end if;
     end loop;
 
     return json_build_object(
         'moved', cardinality(v_moved),
+        'closed', v_closed,
         'publish', tasker.publication(v_moved),
         'at', v_now,
         'moves', case

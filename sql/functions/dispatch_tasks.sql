@@ -1,6 +1,6 @@
 -- Starts at once, for whoever submitted them inside a transaction of theirs that has committed since, the steps
 -- of p_tasks that dispatch_steps would start in its next pass: ready → enqueued, in queues that are neither
--- paused nor gated. Steps of others are left to the loop.
+-- paused nor gated: at most 64, which need not ask for room. Steps of others, and more, are left to the loop.
 -- Returns {"moved": n, "publish", "at", "moves"}.
 --
 -- Locks: steps by id, SKIP LOCKED inside a materialized CTE: what a coordinator holds it dispatches itself.
@@ -33,6 +33,7 @@ begin
             where task_id = any (p_tasks) and state = 'ready' and coalesce(ready_at, 'infinity') <= v_now
               and not queue = any (v_held_queues)
             order by id
+            limit 64
             for no key update skip locked
         )
         select id from held);

@@ -103,7 +103,7 @@ begin
         v_refused := tasker.record_late(p_outcomes);
     end if;
 
-    v_publish := tasker.advance_tasks(v_moves, v_now, null, v_keep);
+    v_publish := tasker.advance_tasks(v_moves, v_now, null, v_keep, v_children);
     if cardinality(v_moves) = 0 then
         -- a repeat answers from the state it finds, for what was recorded of it and not for what was refused
         v_publish := array(

@@ -52,7 +52,7 @@ begin
     v_moves := tasker.move_steps(
         v_open, '{pending,ready,enqueued,in_progress,waiting_for_retry,waiting,error}', v_state, v_now,
         p_actor, p_reason);
-    perform tasker.advance_tasks(v_moves, v_now, p_actor, null);
+    perform tasker.advance_tasks(v_moves, v_now, p_actor, null, v_children);
 
     return json_build_object(
         'moved', array(select step_id from unnest(v_moves)),

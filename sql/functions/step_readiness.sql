@@ -24,10 +24,11 @@
 --   wake_up_lost          nothing holds it back and nothing will start it: a violation
 --   back_off, timer       due later, as a retry or otherwise
 --   overdue               due already; due_steps moves it
---   queue_paused, queue_gated   held with its queue
+--   queue_paused          held with its queue
 --   no_worker_for_queue   no live worker takes messages from its queue
 --   no_worker_for_handler live workers of its queue lack its handler
 --   given_back            a worker without its handler gave it back; offered again at due_at
+--   queue_gated           so much of its queue is published that it waits for its turn
 --   undispatched          held no longer; dispatch_steps enqueues it
 --   message_out           enqueued: a worker takes it, or republish_steps sends its message again
 --
@@ -170,13 +171,13 @@ begin
             end,
             case when s.state in ('waiting', 'waiting_for_retry') and s.run_after <= v_now then 'overdue' end,
             case when s.state in ('ready', 'enqueued') and s.queue_paused then 'queue_paused' end,
-            case when s.state = 'ready' and s.queue_gated then 'queue_gated' end,
             case when s.state in ('ready', 'enqueued') and not workers.for_queue then 'no_worker_for_queue' end,
             case
                 when s.state in ('ready', 'enqueued') and workers.for_queue and not workers.for_handler
                 then 'no_worker_for_handler'
             end,
             case when s.state = 'ready' and s.run_after is not null then 'given_back' end,
+            case when s.state = 'ready' and s.ready_at is not null and s.queue_gated then 'queue_gated' end,
             case
                 when s.state = 'ready' and s.ready_at is not null
                     and not s.queue_paused and not s.queue_gated

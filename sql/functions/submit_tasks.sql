@@ -6,7 +6,8 @@
 -- one is taken. All or nothing: an unknown template (TK003), one whose stored digest differs (TK005), or an
 -- idempotency key that belongs to another request (TK004) refuses the whole set.
 -- p_joined: true inside a caller's transaction. Roots are then `ready`, not enqueued: nobody may publish
--- before the caller commits, and the dispatch loop finds them afterwards.
+-- before the caller commits, and the dispatch loop finds them afterwards. Roots for which a queue has no room
+-- (crowded_queues) are `ready` too; only calls that start more than 64 are asked.
 -- Returns {"tasks": submitted(), "publish", "at", "moves"}.
 --
 -- Locks: the new rows, by key, so that sets which share keys cannot deadlock; a concurrent submit of the
@@ -29,7 +30,12 @@ declare
     v_held constant text[] := tasker.held_queues();
     v_asked constant uuid[] := array(select (r ->> 'id')::uuid from jsonb_array_elements(p_requests) r);
     v_created uuid[];
+    v_templates integer[];
+    v_roots bigint;
     v_ids bigint[];
+    v_crowded text[];
+    v_full text[] := '{}';
+    v_last bigint[];
 begin
     perform tasker.check_requests(p_requests);
     if p_moves then
@@ -66,14 +72,42 @@ begin
         ) t
         order by r.idempotency_key, r.ordinality
         on conflict do nothing
-        returning id
+        returning id, template_id, state, steps_active
     )
-    select coalesce(array_agg(id), '{}') into v_created from task;
+    select coalesce(array_agg(id), '{}'), array_agg(template_id) filter (where state = 'in_progress'),
+        sum(steps_active) filter (where state = 'in_progress')
+    into v_created, v_templates, v_roots
+    from task;
 
     -- Ids are drawn ahead, so that edges are computed from ordinals instead of joined to new rows.
     v_ids := array(
         select nextval('tasker.steps_id_seq')
         from generate_series(1, (select sum(steps_total) from tasker.tasks where id = any (v_created))));
+
+    if v_roots > 64 and not p_joined then
+        v_crowded := tasker.crowded_queues(v_templates, v_held);
+    end if;
+    if cardinality(v_crowded) > 0 then
+        select cut.queues, cut.last_steps
+        into v_full, v_last
+        from (
+            select array_agg(v_ids[f.drawn + ts.ordinal + 1]) as ids, array_agg(f.template_id) as templates,
+                array_agg(ts.ordinal) as ordinals
+            from (
+                select template_id, state,
+                    (sum(steps_total) over (order by id) - steps_total)::integer as drawn
+                from tasker.tasks
+                where id = any (v_created)
+            ) f
+            cross join lateral (
+                select ordinal
+                from tasker.template_steps
+                where template_id = f.template_id and parents = 0 and f.state = 'in_progress'
+                offset 0
+            ) ts
+        ) roots
+        cross join lateral tasker.cut_by_room(roots.ids, roots.templates, roots.ordinals) cut;
+    end if;
 
     with fresh as materialized (
         select id, template_id, state, priority, run_after,
@@ -107,6 +141,9 @@ begin
                 when ts.parents > 0 then 'pending'
                 when f.state = 'pending' then 'waiting'
                 when p_joined or ts.queue = any (v_held) then 'ready'
+                when ts.queue = any (v_full)
+                    and v_ids[f.drawn + ts.ordinal + 1] > v_last[array_position(v_full, ts.queue)]
+                then 'ready'
                 else 'enqueued'
             end as state
         ) first

@@ -1,8 +1,8 @@
 -- Runtime facts the engine shares between processes.
 
 -- One row per executing process: a worker's main, each of its children, a stand-alone coordinator.
--- `handlers` and `queues` are a main's; children inherit them through parent_id. `free` is how many
--- more messages the main could start at once.
+-- `handlers` and `queues` are a main's; children inherit them through parent_id. `slots` is how many messages the
+-- main runs at once, `free` how many more it could start.
 create table tasker.workers (
     id         integer generated always as identity primary key,
     parent_id  integer,
@@ -14,6 +14,7 @@ create table tasker.workers (
     queues     text[] not null default '{}',
     handlers   text[] not null default '{}',
     free       integer not null default 0,
+    slots      integer not null default 1 check (slots > 0),
     started_at timestamptz not null,
     beats      bigint not null default 0,
     beat_at    timestamptz not null,
@@ -24,13 +25,15 @@ create table tasker.workers (
 create index workers_alive on tasker.workers (id) where stopped_at is null;
 
 -- `received_at` is the newest publication time among messages received from the queue,
--- `heard_at` when a main last reported one.
+-- `heard_at` when a main last reported one; `dispatched` counts the held steps that were started.
 create table tasker.queues (
     name        text primary key,
     paused_at   timestamptz,
     paused_by   text,
     paused_because text,
+    -- false: so much is published that further steps wait for their turn; kept by top_up_queue
     gate_open   boolean not null default true,
+    dispatched  bigint not null default 0,
     received_at timestamptz,
     heard_at    timestamptz
 ) with (fillfactor = 50);

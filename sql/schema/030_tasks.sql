@@ -83,6 +83,7 @@ create table tasker.steps (
 -- is nearly empty, the planner reads all of it instead, and goes on so when a backlog has grown.
 create index steps_due on tasker.steps (run_after) where run_after is not null;
 create index steps_held on tasker.steps (queue, priority desc, ready_at) where ready_at is not null;
+create index steps_held_longest on tasker.steps (queue, ready_at) where ready_at is not null;
 create index steps_start_by on tasker.steps (start_by) where start_by is not null;
 create index steps_published on tasker.steps (queue, enqueued_at) where enqueued_at is not null;
 

@@ -29,7 +29,7 @@ def queue() -> None:
 @output_option()
 @click.pass_obj
 def list_(invocation: Invocation, *, form: str) -> None:
-    """List the queues: who paused them, what they hold, what is published, what runs, and who serves them."""
+    """List the queues: who paused them, which are full, what they hold, publish and run, who serves them."""
     from tasker.db import holds
 
     found = invocation.database.call(holds.list_queues)
@@ -41,6 +41,7 @@ def list_(invocation: Invocation, *, form: str) -> None:
             each.name,
             each.paused_at,
             each.paused_by,
+            None if each.gate_open else "closed",
             each.held,
             each.published,
             each.running,
@@ -49,7 +50,7 @@ def list_(invocation: Invocation, *, form: str) -> None:
         )
         for each in found
     ]
-    columns = ("QUEUE", "PAUSED SINCE", "BY", "HELD", "PUBLISHED", "RUNNING", "WORKERS", "LAST HEARD")
+    columns = ("QUEUE", "PAUSED SINCE", "BY", "GATE", "HELD", "PUBLISHED", "RUNNING", "WORKERS", "LAST HEARD")
     print_table(columns, rows, nothing="no template and no worker has named a queue yet")
 
 

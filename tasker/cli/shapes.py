@@ -222,12 +222,16 @@ class TaskStateJson(TypedDict):
 
 
 class QueueJson(TypedDict):
-    """A queue. `held` are its ready steps, save those of paused tasks; `published` have a message out."""
+    """A queue. `held` are its ready steps, save those of paused tasks; `published` have a message out.
+
+    `gate_open` is false while so much is published that further steps wait for their turn.
+    """
 
     queue: str
     paused_at: str | None
     paused_by: str | None
     reason: str | None
+    gate_open: bool
     held: int
     published: int
     running: int
@@ -377,6 +381,7 @@ def queue_json(queue: QueueRecord) -> QueueJson:
         paused_at=_time(queue.paused_at),
         paused_by=queue.paused_by,
         reason=queue.paused_because,
+        gate_open=queue.gate_open,
         held=queue.held,
         published=queue.published,
         running=queue.running,

@@ -305,12 +305,16 @@ def register_worker(  # noqa: PLR0917 - the SQL function's own order
     pid: int,
     queues: Sequence[str],
     handlers: Sequence[str],
+    slots: int = 1,
 ) -> int:
-    """Announce a process; its worker id. Raises WorkerStopped when the parent was stopped."""
+    """Announce a process that runs `slots` messages at once; its worker id.
+
+    Raises WorkerStopped when the parent was stopped.
+    """
     return int(
         _call(
             connection,
-            "select tasker.register_worker(%s, %s, %s, %s, %s, %s::text[], %s::text[])",
+            "select tasker.register_worker(%s, %s, %s, %s, %s, %s::text[], %s::text[], %s)",
             parent,
             kind,
             instance,
@@ -318,6 +322,7 @@ def register_worker(  # noqa: PLR0917 - the SQL function's own order
             pid,
             list(queues),
             list(handlers),
+            slots,
         )
     )
 

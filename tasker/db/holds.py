@@ -66,6 +66,17 @@ def running_steps(connection: Connection, queue: str) -> int:
     return row.steps
 
 
+def held_steps(connection: Connection, queues: Sequence[str]) -> dict[str, int]:
+    """How many steps of these queues may run and wait to be published; queues without any are absent."""
+    query: LiteralString = """
+        select queue as name, count(*) as steps
+        from tasker.steps
+        where queue = any (%(queues)s) and ready_at is not null
+        group by queue
+    """
+    return {row.name: row.steps for row in fetch(connection, _Line, query, {"queues": list(queues)})}
+
+
 def calls_under_way(connection: Connection) -> set[str]:
     """The transactions, this one left out, that hold or have moved steps and have not ended yet.
 
@@ -108,6 +119,11 @@ def queue_holds(connection: Connection, names: Sequence[str]) -> dict[str, Hold]
 
 
 class _Count(NamedTuple):
+    steps: int
+
+
+class _Line(NamedTuple):
+    name: str
     steps: int
 
 

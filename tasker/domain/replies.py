@@ -62,7 +62,10 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a loop or an operator moved: how many, which, what to publish, and whom it refused."""
+    """What a loop or an operator moved: how many, which, what to publish, and whom it refused.
+
+    `closed`: how many queues have so much published that their steps wait for their turn.
+    """
 
     count: int
     at: str
@@ -72,6 +75,7 @@ class Moved:
     refused: list[dict[str, Any]] = field(default_factory=list)
     unclaimable: list[int] = field(default_factory=list)
     looked_at: int = 0
+    closed: int = 0
 
 
 class SubmittedTask(NamedTuple):

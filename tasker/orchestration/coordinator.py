@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 AFTER_FAILURE_SECONDS = 1.0
 EXPIRE_TASKS = 100
+CROWDED_SECONDS = 0.25
+"""Between two passes over held steps while a queue is full: half of the work that may be published."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,15 +45,24 @@ class Coordinator:
         )
 
     def start_due(self) -> float:
-        """Retries, timers, tasks for later; then held steps that are held no longer."""
+        """Retries, timers, tasks for later; then held steps for which there is room.
+
+        While steps wait for room the next pass is early: a queue has to be filled before its workers have
+        emptied it, which takes them twice as long.
+        """
         settings = self._engine.settings
-        if not self._my_turn("start_due", settings.coordinator_seconds):
+        often = min(settings.coordinator_seconds, CROWDED_SECONDS)
+        if not self._my_turn("start_due", often):
             return settings.coordinator_seconds
         limit = settings.coordinator_batch
-        due = self._engine.run(functions.due_steps, limit)
-        dispatched = self._engine.run(functions.dispatch_steps, limit)
-        more = max(due.count, dispatched.count) >= limit
-        return 0.0 if more else settings.coordinator_seconds
+        turn_ends = time.monotonic() + often
+        while True:
+            due = self._engine.run(functions.due_steps, limit)
+            dispatched = self._engine.run(functions.dispatch_steps, limit)
+            if max(due.count, dispatched.count) < limit:
+                return often if dispatched.closed else settings.coordinator_seconds
+            if time.monotonic() >= turn_ends:
+                return 0.0
 
     def recover_lost(self) -> float:
         """Steps of dead workers. Each process watches by itself, so this is not paced."""

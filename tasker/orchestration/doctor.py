@@ -163,6 +163,16 @@ def _backlogs(health: SystemHealth) -> Iterator[Finding]:
                 remedy="its workers are busy: `tasker task why` names the steps that run; start more workers "
                 "if that lasts",
             )
+        waited = queue.oldest_ready_seconds or 0.0
+        if waited > BACKLOG_SECONDS and queue.workers and not queue.paused and not queue.gate_open:
+            yield Finding(
+                "backlog",
+                ok=True,
+                text=f"{_steps(queue.ready)} on queue `{queue.name}` wait for room, the oldest for "
+                f"{duration(waited)}",
+                remedy="as much is published as its workers finish in half a second, the rest follows by "
+                "priority, then age; start more workers if that lasts",
+            )
 
 
 def _paused(connection: Connection) -> Iterator[Finding]:

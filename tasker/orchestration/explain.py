@@ -50,7 +50,8 @@ SENTENCES = {
     "undispatched": "{name} is held no longer; a coordinator enqueues it",
     "queue_paused": "{name} is held: queue `{queue}` was paused {held}; "
     "`tasker queue resume {queue}` lets it go on",
-    "queue_gated": "{name} is held: enough is published on queue `{queue}`; it follows as workers catch up",
+    "queue_gated": "{name} waits its turn: queue `{queue}` has enough published, and {line} for room, "
+    "by priority, then age",
     "task_paused": "{name} is held: the task is paused",
     "given_back": "{name} was given back by a worker that lacks handler `{handler}`; offered again {due}",
     "running": "{name} has been running for {since} of at most {limit} (attempt {attempt}) {place}",
@@ -99,8 +100,10 @@ def why(connection: Connection, task: UUID, step: str | None = None) -> list[Rea
     out = {row.queue for row in unfinished if row.blocking_reasons[0] == "message_out"}
     workers = diagnosis.worker_places(connection, list(out)) if out else []
     served = {queue: _served([each for each in workers if queue in each.queues]) for queue in out}
+    gated = {row.queue for row in unfinished if row.blocking_reasons[0] == "queue_gated"}
+    lines = holds.held_steps(connection, list(gated)) if gated else {}
     reasons = [
-        Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row, paused, served))
+        Reason(row.name, row.state, tuple(row.blocking_reasons), _sentence(row, paused, served, lines))
         for row in unfinished
     ]
     return [
@@ -114,7 +117,9 @@ def _urgency(row: Readiness) -> int:
     return _URGENCY[row.blocking_reasons[0]]
 
 
-def _sentence(row: Readiness, paused: Mapping[str, Hold], served: Mapping[str, str]) -> str:
+def _sentence(
+    row: Readiness, paused: Mapping[str, Hold], served: Mapping[str, str], lines: Mapping[str, int]
+) -> str:
     sentence = SENTENCES[row.blocking_reasons[0]].format(
         name=row.name,
         task=row.task_id,
@@ -133,6 +138,7 @@ def _sentence(row: Readiness, paused: Mapping[str, Hold], served: Mapping[str, s
         parents=_parents(row),
         held=held(paused.get(row.queue), row.at),
         served=served.get(row.queue, ""),
+        line=_line(lines.get(row.queue, 1)),
     )
     return sentence + _letter(row)
 
@@ -192,6 +198,10 @@ def _served(workers: Sequence[WorkerPlaces]) -> str:
         )
     number = "the place" if places == 1 else f"all {places} places" if places else "all places"
     return f"{number} of the workers that serve it {'is' if places == 1 else 'are'} busy: {', '.join(shown)}"
+
+
+def _line(steps: int) -> str:
+    return "1 step waits" if steps == 1 else f"{steps:,} steps wait".replace(",", " ")
 
 
 def _times(count: int) -> str:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 class Identity:
     """The worker ids of a main process and, after a fork, of each child. Safe to share by threads."""
 
-    def __init__(self, database: Database, kind: str, queues: Sequence[str], handlers: Sequence[str]) -> None:
+    def __init__(
+        self, database: Database, kind: str, queues: Sequence[str], handlers: Sequence[str], *, slots: int = 1
+    ) -> None:
+        """`slots`: how many messages the main process runs at once, in children or threads."""
         self.host = socket.gethostname()
         self.instance = uuid4()
         self.main_pid = os.getpid()
@@ -29,6 +32,7 @@ class Identity:
         self._kind = kind
         self._queues = queues
         self._handlers = handlers
+        self._slots = slots
         self._id: int | None = None
         self._lock = threading.Lock()
         forget_after_fork(self)
@@ -69,6 +73,7 @@ class Identity:
                 pid,
                 self._queues,
                 self._handlers,
+                self._slots,
             )
         parent = self._database.call(functions.find_main, self.instance)
         if parent is None:

@@ -133,7 +133,8 @@ class WorkerProcess:
         self._stopped = threading.Event()
         self._received: dict[str, str] = {}
         self.queues = list(worker.app.amqp.queues.consume_from)
-        self.identity = Identity(self._database, "main", self.queues, sorted(registry.process.handlers))
+        handlers = sorted(registry.process.handlers)
+        self.identity = Identity(self._database, "main", self.queues, handlers, slots=worker.concurrency)
         self.leaving = Leaving()
         self.runner = Runner(self._engine, self.identity, self.leaving, may_die=False)
 

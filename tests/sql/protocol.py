@@ -211,10 +211,11 @@ class Protocol:
         handlers: Sequence[str] = (HANDLER,),
         parent: int | None = None,
         kind: str = "main",
+        slots: int = 1,
     ) -> int:
         """A further worker; returns its id."""
         worker: int = self.call(
-            "register_worker", parent, kind, uuid4(), "host", 1, list(queues), list(handlers)
+            "register_worker", parent, kind, uuid4(), "host", 1, list(queues), list(handlers), slots
         )
         return worker
 

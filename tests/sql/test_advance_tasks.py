@@ -144,12 +144,13 @@ def test_children_of_a_held_queue_are_ready_and_the_others_enqueued(protocol: Pr
     step = protocol.step(b)
     assert (step["state"], step["ready_at"], step["enqueued_at"]) == ("ready", START, None)
     assert protocol.counters(task) == ("in_progress", 2, 2, 0)
-    assert published(protocol.dispatch()) == []
+    assert published(protocol.dispatch()) == ([] if hold == "pause_queue" else [b])
 
 
 def test_a_thousand_children_and_their_join_advance_in_single_calls(protocol: Protocol) -> None:
     middle = ", ".join(f"m{number}" for number in range(1000))
     protocol.register(f"first > {middle} > last")
+    protocol.expect(work=0.1)
     task = protocol.submit()
     first, *children, last = protocol.steps(task).values()
     assert protocol.complete(first).published == children

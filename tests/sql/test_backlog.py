@@ -11,7 +11,9 @@ import pytest
 from tests.sql.actions import beat, republish
 from tests.sql.protocol import QUEUE, Connection, Protocol, published, request
 
-ROOTS = 500
+ROOTS = 64
+"""Of a task: so few are published without asking for room, and the backlog grows between two dispatches."""
+
 WINDOW, LIMIT = 64, 1000
 """The probe's, and that of a pass: what the coordinator asks for by default."""
 
@@ -34,14 +36,15 @@ class Broker:
         beat(self.protocol, self.protocol.worker, free=free, received={QUEUE: newest})
 
 
-@pytest.fixture(params=[2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.fixture(params=[31 * ROOTS, pytest.param(1563 * ROOTS, marks=pytest.mark.slow)])
 def backlog(request: pytest.FixtureRequest, connection: Connection) -> Iterator[Broker]:
     """So many steps, published over some minutes, each call committed as in life."""
     protocol = Protocol(connection)
     broker = Broker(protocol)
+    pause = 140 * ROOTS / request.param
     for steps in submitted(protocol, request.param):
         broker.send(steps)
-        protocol.pass_time(7)
+        protocol.pass_time(pause)
     assert len(broker.waiting) == request.param
     yield broker
     counts = "select count(*) from tasker.steps where republished > 1 or attempt > 1"
@@ -52,10 +55,8 @@ def backlog(request: pytest.FixtureRequest, connection: Connection) -> Iterator[
 def submitted(protocol: Protocol, steps: int) -> Iterator[list[int]]:
     """Tasks of many roots, so that there are so many steps; those of each submit."""
     protocol.register(", ".join(f"s{number}" for number in range(ROOTS)))
-    at_once = max(1, steps // ROOTS // 20)
-    for _ in range(steps // ROOTS // at_once):
-        asked = [request() for _ in range(at_once)]
-        yield published(protocol.submit_all(asked))
+    for _ in range(steps // ROOTS):
+        yield published(protocol.submit_all([request()]))
 
 
 def test_a_slow_worker_is_sent_nothing_twice_however_long_its_backlog_waits(backlog: Broker) -> None:

@@ -153,6 +153,7 @@ def test_the_context_is_not_copied(protocol: Protocol, size: int) -> None:
 def test_of_a_join_only_the_first_hundred_parents_are_kept(protocol: Protocol) -> None:
     names = [f"p{number:03}" for number in range(120)]
     protocol.register(f"{', '.join(names)} > join")
+    protocol.expect(work=1)
     task = protocol.submit()
     join = protocol.steps(task)["join"]
     park_by_hand(protocol, join)

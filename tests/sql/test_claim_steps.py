@@ -119,6 +119,7 @@ def test_results_of_more_than_a_hundred_parents_are_not_sent_along(
 ) -> None:
     names = [f"p{number}" for number in range(parents)]
     protocol.register(f"{', '.join(names)} > last")
+    protocol.expect(work=1)
     *roots, last = protocol.steps(protocol.submit()).values()
     protocol.complete(*roots, result=1)
     row = protocol.claim(last).only.row

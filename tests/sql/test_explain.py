@@ -242,7 +242,10 @@ def test_a_held_step_says_by_what(protocol: Protocol, run: Run) -> None:
     )
     protocol.resume_queue()
     protocol.close_gate()
-    assert only(protocol, task).startswith("a is held: enough is published on queue `celery`")
+    assert only(protocol, task) == (
+        "a waits its turn: queue `celery` has enough published, and 1 step waits for room, by priority, "
+        "then age"
+    )
     protocol.open_gate()
     assert only(protocol, task) == "a is held no longer; a coordinator enqueues it"
     protocol.pause_task(task)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.protocol import HANDLER, QUEUE, START, Protocol, Won, keep
+from tests.sql.protocol import HANDLER, QUEUE, START, Protocol, Won, keep, published
 
 
 def finish_first(protocol: Protocol, task: UUID, offer: dict[str, Any]) -> Won:
@@ -123,23 +123,36 @@ def test_a_step_that_travels_alone_is_never_kept(protocol: Protocol) -> None:
     assert done.reply["publish"] == [[QUEUE, 1, 1, [b]]]
 
 
-@pytest.mark.parametrize("circumstance", ["paused queue", "closed gate", "paused task"])
+@pytest.mark.parametrize("circumstance", ["paused queue", "paused task"])
 def test_held_steps_are_neither_kept_nor_published(protocol: Protocol, circumstance: str) -> None:
     protocol.register("a > b")
     task = protocol.submit()
     won = protocol.claim(protocol.steps(task)["a"])
-    match circumstance:
-        case "paused queue":
-            protocol.pause_queue()
-        case "closed gate":
-            protocol.close_gate()
-        case _:
-            protocol.pause_task(task)
+    if circumstance == "paused queue":
+        protocol.pause_queue()
+    else:
+        protocol.pause_task(task)
     done = protocol.finish(won.complete(), keep=keep())
     assert (done.ids, done.published) == ([], [])
     step = protocol.step(protocol.steps(task)["b"])
     assert (step["state"], step["enqueued_at"]) == ("ready", None)
     assert step["ready_at"] == (None if circumstance == "paused task" else START)
+
+
+def test_behind_a_closed_gate_children_are_kept_and_what_is_not_waits_for_its_turn(
+    protocol: Protocol,
+) -> None:
+    protocol.register("a > b, c, d", steps={"d": {"handler": "other"}})
+    protocol.expect(work=20)
+    task = protocol.submit()
+    steps = protocol.steps(task)
+    won = protocol.claim(steps["a"])
+    protocol.close_gate()
+    done = protocol.finish(won.complete(), keep=keep(budget_ms=30))
+    assert (done.ids, done.published) == ([steps["b"]], [])
+    assert protocol.states(task) == {"a": "complete", "b": "in_progress", "c": "ready", "d": "ready"}
+    assert protocol.step(steps["c"])["ready_at"] == START
+    assert published(protocol.dispatch()) == [steps["c"], steps["d"]]
 
 
 def test_the_steps_kept_are_those_of_all_tasks_of_the_batch_in_the_order_of_their_ids(

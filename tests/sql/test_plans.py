@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from tasker.db.migrate import migrate
 from tests.conftest import FAKE_CLOCK, fresh_postgres, servers_folder
 from tests.sql.actions import OPERATOR, REASON
-from tests.sql.protocol import Connection, Protocol, Won, keep, published, request
+from tests.sql.protocol import QUEUE, Connection, Protocol, Won, keep, published, request
 
 Pages: TypeAlias = dict[str, float]
 """Pages touched per row of each call."""
@@ -47,6 +47,14 @@ FEW = 5
 
 RUNNING = 1500
 """Pages that hold what runs now, in tests without a vacuum."""
+
+LINE = 200
+"""Steps of a task in a line of held steps."""
+
+QUEUES = 1_000
+
+HALF_A_SECOND = 5
+"""Steps of 100 ms that are published for the one slot there is."""
 
 COUNTED_SECONDS = 10
 """A session tells of its updates about once a second, when it is asked something."""
@@ -131,11 +139,16 @@ class Course:
         return won
 
     def measure(self, name: str, function: str, *arguments: object) -> None:
-        places = ", ".join(["%s"] * len(arguments))
-        query = f"explain (analyze, buffers, timing off, format json) select tasker.{function}({places})"
-        plan = self.session.row(query, arguments)["QUERY PLAN"][0]["Plan"]
-        cost = (plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) / self.rows
+        cost = pages(self.session, function, *arguments) / self.rows
         self.cost[name] = max(cost, self.cost.get(name, 0))
+
+
+def pages(session: Protocol, function: str, *arguments: object) -> int:
+    """How many pages a call touches."""
+    places = ", ".join(["%s"] * len(arguments))
+    query = f"explain (analyze, buffers, timing off, format json) select tasker.{function}({places})"
+    plan = session.row(query, arguments)["QUERY PLAN"][0]["Plan"]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
 
 
 def costs(session: Protocol) -> Pages:
@@ -221,8 +234,10 @@ def too_dear(found: Pages, empty: Pages) -> dict[str, tuple[float, float]]:
     limits = {}
     for call in found:
         name, rows = call.split(" of ")
-        # these read all attempts that run now
-        grown = RUNNING if name in {"recover", "overdue"} else GROWTH * empty[call] + FEW / int(rows)
+        # these read all attempts that run now, or all that is published
+        grown = (
+            RUNNING if name in {"recover", "overdue", "dispatch"} else GROWTH * empty[call] + FEW / int(rows)
+        )
         limits[call] = min(grown, BATCH * found[f"{name} of 1"])
     return {call: (cost, limits[call]) for call, cost in found.items() if cost > limits[call]}
 
@@ -266,6 +281,48 @@ def test_calls_cost_the_same_beside_much_history_whatever_the_statistics_say(
     full["analysed beside a big template"] = costs(Protocol(connect_alone()))
     dear = {state: too_dear(found, empty) for state, found in full.items()}
     assert {state: calls for state, calls in dear.items() if calls} == {}
+
+
+def test_a_dispatch_reads_no_more_of_a_long_line_than_it_may_publish(
+    connect_alone: Callable[[], Connection],
+) -> None:
+    early = Protocol(connect_alone())
+    keep_statistics(early.connection)
+    early.connection.execute("analyze")
+    early.register(", ".join(f"s{number}" for number in range(LINE)), name="line")
+    early.expect(work=100)
+    early.submit("line", joined=True)
+    worker = early.worker
+    short = dispatched(early, worker)
+    long = {}
+    for priority in range(100):
+        early.submit("line", joined=True, priority=priority % 3 - 1)
+    long["analysed when empty, plans made when empty"] = dispatched(early, worker)
+    long["analysed when empty"] = dispatched(Protocol(connect_alone()), worker)
+    forget_statistics(early.connection)
+    long["never analysed"] = dispatched(Protocol(connect_alone()), worker)
+    early.connection.execute("analyze")
+    long["analysed"] = dispatched(Protocol(connect_alone()), worker)
+    early.connection.execute(
+        f"insert into tasker.queues (name) select 'q' || n from generate_series(1, {QUEUES}) n"
+    )
+    long["beside idle queues"] = dispatched(Protocol(connect_alone()), worker) - QUEUES * FEW
+    limit = GROWTH * short + FEW
+    assert {state: cost for state, cost in long.items() if cost > limit} == {}
+
+
+def dispatched(session: Protocol, worker: int) -> int:
+    """The fewest pages of a dispatch that publishes five held steps and looks at ten."""
+    costs = []
+    for _ in range(REPEATS):
+        before = session.row("select dispatched from tasker.queues where name = %s", [QUEUE])["dispatched"]
+        costs.append(pages(session, "dispatch_steps", 10, TOLD))
+        after = session.row("select dispatched from tasker.queues where name = %s", [QUEUE])["dispatched"]
+        assert after - before == HALF_A_SECOND
+        found = session.rows("select id from tasker.steps where enqueued_at is not null")
+        won = session.claim(*(row["id"] for row in found), worker=worker)
+        session.finish(won.complete(), worker=worker)
+    return min(costs)
 
 
 def test_steps_that_their_parents_worker_keeps_are_updated_in_place(

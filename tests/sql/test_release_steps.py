@@ -57,9 +57,7 @@ def test_only_steps_of_the_claim_are_released(protocol: Protocol) -> None:
     assert published(protocol.release(Won({"steps": []}, uuid4()), a, b)) == []
 
 
-@pytest.mark.parametrize(
-    ("hold", "seen"), [("pause_queue", True), ("close_gate", True), ("pause_task", False)]
-)
+@pytest.mark.parametrize(("hold", "seen"), [("pause_queue", True), ("pause_task", False)])
 def test_a_released_step_that_is_held_becomes_ready(protocol: Protocol, hold: str, *, seen: bool) -> None:
     protocol.register("a")
     task = protocol.submit()
@@ -72,6 +70,15 @@ def test_a_released_step_that_is_held_becomes_ready(protocol: Protocol, hold: st
     assert published(protocol.release(won)) == []
     step = protocol.step(a)
     assert (step["state"], step["ready_at"], step["enqueued_at"]) == ("ready", START if seen else None, None)
+
+
+def test_a_released_step_has_had_its_turn_and_a_closed_gate_does_not_take_it_away(protocol: Protocol) -> None:
+    protocol.register("a")
+    a = protocol.steps(protocol.submit())["a"]
+    won = protocol.claim(a)
+    protocol.close_gate()
+    assert published(protocol.release(won)) == [a]
+    assert protocol.step(a)["state"] == "enqueued"
 
 
 def test_a_step_finished_or_cancelled_is_not_brought_back(protocol: Protocol) -> None:

@@ -1,0 +1,167 @@
+"""cut_by_room and crowded_queues: what a call that starts many steps publishes, and what waits for room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+
+from tests.sql.actions import resolve, retry, skip
+from tests.sql.protocol import HANDLER, QUEUE, START, Protocol, published, request
+
+SLOW = "slow"
+
+
+def many(prefix: str, count: int) -> str:
+    """So many names."""
+    return ", ".join(f"{prefix}{number}" for number in range(count))
+
+
+def standing(protocol: Protocol, task: UUID) -> tuple[int, int]:
+    """How many steps of a task are published, and how many wait for room."""
+    states = list(protocol.states(task).values())
+    return states.count("enqueued"), states.count("ready")
+
+
+@pytest.fixture
+def five_ms(protocol: Protocol) -> Protocol:
+    """Each step takes 5 ms, so that 100 of them are published for the one slot there is."""
+    protocol.expect(**{HANDLER: 5})
+    assert protocol.worker
+    return protocol
+
+
+def test_a_submit_publishes_its_first_roots_and_the_others_wait_for_room(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 120))
+    task = five_ms.submit()
+    steps = list(five_ms.steps(task).values())
+    assert standing(five_ms, task) == (100, 20)
+    assert [five_ms.step(step)["state"] for step in steps[99:101]] == ["enqueued", "ready"]
+    waiting = five_ms.step(steps[100])
+    assert (waiting["ready_at"], waiting["enqueued_at"]) == (START, None)
+    assert five_ms.counters(task) == ("in_progress", 120, 120, 0)
+
+
+def test_a_repeated_submit_publishes_what_the_first_one_did(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 120))
+    asked = request()
+    assert published(five_ms.submit_all([asked])) == published(five_ms.submit_all([asked]))
+
+
+def test_many_tasks_of_one_call_are_published_in_order_while_there_is_room(five_ms: Protocol) -> None:
+    five_ms.register("a > b")
+    five_ms.submit_all([request() for _ in range(130)])
+    found = five_ms.rows("select state from tasker.steps where parents_left = 0 order by id")
+    assert [row["state"] for row in found] == ["enqueued"] * 100 + ["ready"] * 30
+
+
+def test_what_is_published_before_takes_the_room(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 60))
+    first, second = five_ms.submit(), five_ms.submit()
+    assert standing(five_ms, first) == standing(five_ms, second) == (60, 0), "so few do not ask"
+    five_ms.register(many("s", 70), name="more")
+    assert standing(five_ms, five_ms.submit("more")) == (0, 70)
+
+
+def test_each_queue_has_its_own_room(five_ms: Protocol) -> None:
+    graph = f"{many('s', 120)}, {many('q', 70)}"
+    five_ms.register(graph, steps={f"q{number}": {"queue": SLOW} for number in range(70)})
+    states = five_ms.states(five_ms.submit())
+    assert [name for name, state in states.items() if state == "ready"] == [
+        f"s{it}" for it in range(100, 120)
+    ]
+
+
+def test_as_much_as_there_is_room_for_is_all_published(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 100))
+    assert standing(five_ms, five_ms.submit()) == (100, 0)
+
+
+def test_more_slots_make_more_room(five_ms: Protocol) -> None:
+    five_ms.register_worker(slots=1)
+    five_ms.register(many("s", 220))
+    assert standing(five_ms, five_ms.submit()) == (200, 20)
+
+
+def test_tasks_for_later_take_no_room_when_submitted_but_when_they_start(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 120))
+    task = five_ms.submit(run_after_ms=1000)
+    assert set(five_ms.states(task).values()) == {"waiting"}
+    five_ms.pass_time(1)
+    assert len(published(five_ms.due())) == 100
+    assert standing(five_ms, task) == (100, 20)
+
+
+def test_a_fan_out_publishes_its_first_children_and_the_others_wait_for_room(five_ms: Protocol) -> None:
+    five_ms.register(f"first > {many('s', 120)} > last")
+    task = five_ms.submit()
+    done = five_ms.complete(five_ms.steps(task)["first"])
+    assert len(done.published) == 100
+    assert standing(five_ms, task) == (100, 20)
+    assert five_ms.counters(task) == ("in_progress", 121, 120, 0)
+
+
+@pytest.mark.parametrize("cure", [skip, resolve])
+def test_a_fan_out_by_an_operator_is_bounded_too(five_ms: Protocol, cure: Callable[..., object]) -> None:
+    five_ms.register(f"first > {many('s', 120)}")
+    task = five_ms.submit()
+    cure(five_ms, five_ms.steps(task)["first"])
+    assert standing(five_ms, task) == (100, 20)
+
+
+def test_children_that_cannot_run_yet_take_no_room(five_ms: Protocol) -> None:
+    five_ms.register(f"first, other > {many('s', 120)}; first > {many('t', 70)}")
+    task = five_ms.submit()
+    five_ms.complete(five_ms.steps(task)["first"])
+    assert standing(five_ms, task) == (71, 0)
+
+
+def test_steps_retried_together_are_bounded_too(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 100))
+    tasks = [five_ms.submit() for _ in range(2)]
+    for task in tasks:
+        five_ms.dispatch()
+        five_ms.fail(*five_ms.steps(task).values(), permanent=True)
+    assert five_ms.dispatch()["closed"] == 0
+    reply = retry(five_ms, tasks=tasks)
+    assert len(reply["moved"]) == 200
+    assert len(published(reply)) == 100
+    assert [standing(five_ms, task) for task in tasks] == [(100, 0), (0, 100)]
+
+
+def test_what_waits_for_room_is_dispatched_as_room_is_made(five_ms: Protocol) -> None:
+    five_ms.register(many("s", 120))
+    task = five_ms.submit()
+    *_, first_waiting, last = five_ms.steps(task).values()
+    assert five_ms.dispatch()["moved"] == 0
+    steps = list(five_ms.steps(task).values())
+    five_ms.complete(*steps[:15])
+    assert published(five_ms.dispatch()) == steps[100:115]
+    five_ms.complete(*steps[15:100])
+    assert published(five_ms.dispatch()) == [*steps[115:118], first_waiting, last]
+
+
+@pytest.mark.parametrize("steps", [64, 65])
+def test_up_to_64_steps_are_published_without_asking_for_room(protocol: Protocol, steps: int) -> None:
+    protocol.expect(**{HANDLER: 400})
+    protocol.register(f"first > {many('s', steps)}")
+    protocol.register(many("s", steps), name="flat")
+    task = protocol.submit()
+    protocol.complete(protocol.steps(task)["first"])
+    assert standing(protocol, task) == ((64, 0) if steps == 64 else (1, 64))
+    protocol.connection.execute("update tasker.steps set queue = 'elsewhere'")
+    assert standing(protocol, protocol.submit("flat")) == ((64, 0) if steps == 64 else (1, 64))
+
+
+def test_the_reply_of_a_call_is_not_slowed_by_its_own_queue_being_locked(
+    open_session: Callable[[], Protocol],
+) -> None:
+    session, other = open_session(), open_session()
+    session.expect(**{HANDLER: 5})
+    session.register(f"{many('s', 120)}")
+    session.connection.execute("set lock_timeout = '1ms'")
+    with other.connection.transaction():
+        other.connection.execute("select from tasker.queues for update")
+        assert standing(session, session.submit()) == (100, 20)
+    assert other.row("select gate_open from tasker.queues where name = %s", [QUEUE])["gate_open"]
