@@ -81,8 +81,12 @@ class Connector:
                 raise
             opened = self._open(self._own_options)
             self._limits = ""
-        if not _is_direct(opened):
-            opened.prepare_threshold = None
+        try:
+            if not _is_direct(opened):
+                opened.prepare_threshold = None
+        except BaseException:
+            opened.close()
+            raise
         return opened
 
     def _open(self, options: str) -> LimitedConnection:

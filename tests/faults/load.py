@@ -11,10 +11,15 @@ from tasker import Task, TaskRequest
 from tasker.domain.errors import StateConflict, Unreachable
 from tests.faults.stand import Stand
 
-TEMPLATES = ("linear", "diamond", "tree")
+TEMPLATES = ("linear", "diamond", "tree", "writing", "writing", "hanging")
 OPEN_TASKS = 80
 AT_ONCE = 20
 SETTLED = {"complete", "error", "cancelled"}
+RETRIED = {"linear", "diamond", "tree"}
+ATTEMPTS = 3
+CANCELLED = 0.05
+WITH_DEADLINE = 0.05
+PAUSED = 0.05
 
 
 class Expected(NamedTuple):
@@ -25,12 +30,17 @@ class Expected(NamedTuple):
 
 
 class Load:
-    """Submits as fast as tasks settle, with retries, failures for good and cancels among them."""
+    """Submits as fast as tasks settle.
+
+    Retries, failures for good, cancels, pauses, missed deadlines, handlers that hang and steps that write in
+    their own transactions are among them.
+    """
 
     def __init__(self, stand: Stand, rng: random.Random) -> None:
         self._stand = stand
         self._random = rng
         self._open: list[Expected] = []
+        self._paused: list[Task] = []
         self._number = 0
         self.settled = 0
         self.by_state: dict[str, int] = {}
@@ -48,6 +58,7 @@ class Load:
         """Note what has settled, and submit and cancel some; a database that is away changes nothing."""
         try:
             self._look()
+            self._resume()
             if len(self._open) < OPEN_TASKS:
                 self._submit()
         except Unreachable:
@@ -58,6 +69,7 @@ class Load:
         deadline = time.monotonic() + seconds
         while self._open and time.monotonic() < deadline:
             try:
+                self._resume()
                 self._look()
             except Unreachable:
                 continue
@@ -83,19 +95,41 @@ class Load:
         for task, may_end in zip(tasks, ends, strict=True):
             if "cancelled" in may_end:
                 self._cancel(task)
+            elif self._random.random() < PAUSED:
+                self._pause(task)
 
     def _request(self) -> tuple[TaskRequest, set[str]]:
         name = self._random.choice(TEMPLATES)
-        failures = self._random.choice((0, 0, 0, 0, 1, 2, 3))
+        failures = self._random.choice((0, 0, 0, 0, 1, 2, 3)) if name in RETRIED else 0
         context = {
             "seconds": self._random.choice((0, 0.002, 0.01, 0.05)),
             "troubled": self._random.choice("abcd"),
             "failures": failures,
         }
-        ends = {"error"} if failures >= 3 else {"complete"}
-        if self._random.random() < 0.05:
+        ends = {"error"} if failures >= ATTEMPTS else {"complete"}
+        deadline = None
+        if self._random.random() < CANCELLED:
             ends = ends | {"cancelled"}
-        return TaskRequest(f"load/{name}", context, idempotency_key=f"soak-{self._number}"), ends
+        elif self._random.random() < WITH_DEADLINE:
+            deadline = self._random.choice((0.05, 1.0, 600.0))
+            ends = ends | {"error"}
+        if name == "writing":  # an attempt whose connection is lost has failed, like any that raises
+            ends = ends | {"error"}
+        key = f"soak-{self._number}"
+        request = TaskRequest(f"load/{name}", context, idempotency_key=key, deadline_seconds=deadline)
+        return request, ends
+
+    def _pause(self, task: Task) -> None:
+        with suppress(StateConflict, Unreachable):
+            task.pause()
+            self._paused.append(task)
+
+    def _resume(self) -> None:
+        """What was paused earlier goes on; a call whose answer is lost is made again."""
+        while self._paused:
+            with suppress(StateConflict):
+                self._paused[0].resume()
+            self._paused.pop(0)
 
     def _cancel(self, task: Task) -> None:
         with suppress(StateConflict, Unreachable):

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,8 @@ class Soaked(Stand):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-                self._reconnect()
-
-    def _reconnect(self) -> None:
-        try:
-            self._connection = psycopg.connect(self.database_url, autocommit=True)
-        except psycopg.OperationalError:
-            return
+                with suppress(psycopg.OperationalError):
+                    self.reconnect()
 
 
 class Nemesis:

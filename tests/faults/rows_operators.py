@@ -235,26 +235,40 @@ def _(stand: Stand) -> None:
 
 @row(
     "56",
-    "queue drained, and its worker killed",
-    how="a queue drained while steps run, the worker killed, another started, the broker emptied",
-    expected="nothing runs while it is paused; all of it once resumed",
+    "worker killed while its queue drains",
+    how="a queue drained while steps run, the worker killed meanwhile, another started, the broker emptied",
+    expected="the drain ends; nothing runs while it is paused; all of it once resumed",
 )
 def _(stand: Stand) -> None:
     engine = stand.tasker.engine
-    with stand.running() as victim:
-        tasks = stand.fans()
-        stand.await_effects(3)
-        told: list[int] = []
-        operate.drain_queue(engine, QUEUE, actor=None, reason=None, timeout_seconds=20, tell=told.append)
+    told: list[int] = []
+    drained = threading.Event()
+
+    def drain() -> None:
+        operate.drain_queue(engine, QUEUE, actor=None, reason=None, timeout_seconds=60, tell=told.append)
+        drained.set()
+
+    draining = threading.Thread(target=drain)
+    with stand.running(MISBEHAVING) as victim:
+        held_up = stand.submit("misbehaving/step", {"how": "gate"})
+        stand.await_state(held_up, "misbehave", "in_progress")
+        waiting = stand.submit("misbehaving/step", {"how": "return"})
+        draining.start()
+        eventually(lambda: told, "the drain waits for what runs")
+        assert not drained.is_set()
         victim.kill_group()
-        had = effects(stand)
-    with stand.running():
+    (stand.folder / "open").touch()
+    with stand.running(MISBEHAVING):
+        draining.join(60)
+        assert drained.is_set(), "the lost step was taken back, and is held"
         with stand.redis() as client:
             client.flushall()
-        time.sleep(1.5)
-        assert effects(stand) == had, "nothing ran while the queue was paused"
+        had = effects(stand)
+        assert stand.one("select count(*) from tasker.steps where state = 'in_progress'") == 0
         operate.resume_queue(engine, QUEUE)
-        assert_settled(stand, tasks)
+        assert stand.settled(held_up) == "complete"
+        assert_settled(stand, [waiting])
+        assert had < effects(stand)
 
 
 @row(

@@ -72,6 +72,7 @@ def soak(seconds: float, seed: int, every: float, only: str | None = None) -> li
         migrate(postgres.url)
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute(FAKE_CLOCK.read_bytes())
+            connection.execute("create table public.written (step text not null)")
         stand = stack.enter_context(Soaked(postgres.url, folder, seed, {}))
         chosen = [random.Random(seed + n) for n in range(3)]  # noqa: S311 - to be replayed
         nemesis = Nemesis(stand, postgres, chosen[0], only)
@@ -136,9 +137,23 @@ def judged(stand: Soaked) -> list[str]:
     for step, state, attempts in stand.rows(began):
         if not (state == "complete") <= had[step] <= attempts:
             odd.append(f"{step} is {state} with {had[step]} effects in {attempts} attempts that began")
+    odd += written_otherwise(stand)
     for log in sorted(stand.folder.glob("*.log")):
         odd += [f"{log.name}: {line[:500]}" for line in log.read_text().splitlines() if DEFECTS.search(line)]
     return odd
+
+
+def written_otherwise(stand: Soaked) -> list[str]:
+    """Transactional steps whose rows do not agree with their completion."""
+    rows = """
+        select s.task_id || '/' || s.name, s.state, count(w.step)
+        from tasker.steps s
+        join tasker.tasks t on t.id = s.task_id and t.name = 'writing'
+        left join public.written w on w.step = s.task_id || '/' || s.name
+        group by s.id
+        having count(w.step) <> (s.state = 'complete')::integer
+    """
+    return [f"{step} is {state} and has written {count} rows" for step, state, count in stand.rows(rows)]
 
 
 def run_twice(stand: Soaked) -> list[str]:
@@ -205,6 +220,17 @@ def told(stand: Soaked, load: Load, nemesis: Nemesis) -> None:
     print(f"attempts: {dict(stand.rows(outcomes))}, effects: {sum(effects(stand).values())}")
     late = stand.one("select count(*) from tasker.step_attempts where late is not null")
     print(f"late outcomes refused: {late}, losses charged: {stand.losses()}")
+    ended = """
+        select coalesce(sum((error ->> 'type' like '%%StepTimeout')::integer), 0),
+            (select count(*) from tasker.dead_letters where reason = 'deadline'),
+            (select count(*) from tasker.transitions where to_state = 'paused'),
+            (select count(*) from public.written)
+        from tasker.step_attempts
+    """
+    ((timeouts, deadlines, pauses, written),) = stand.rows(ended)
+    print(
+        f"timeouts: {timeouts}, steps past a deadline: {deadlines}, pauses: {pauses}, rows written: {written}"
+    )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,21 @@ def test_a_database_that_does_not_answer_is_said_to_be_unreachable() -> None:
         Database("postgresql://127.0.0.1:1/nowhere").call(lambda own: own.execute("select 1"))
 
 
+def test_a_connection_whose_first_question_fails_is_closed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[psycopg.Connection[Any]] = []
+
+    def crash(connection: psycopg.Connection[Any]) -> bool:
+        opened.append(connection)
+        raise psycopg.OperationalError("the server has crashed since")
+
+    monkeypatch.setattr(connect, "_is_direct", crash)
+    with pytest.raises(psycopg.OperationalError):
+        connect.Connector(database_url, name="test", statement_timeout_seconds=1)()
+    assert [connection.closed for connection in opened] == [True]
+
+
 def test_an_error_of_the_call_itself_is_not_repeated(database_url: str) -> None:
     calls = []
 

@@ -1,4 +1,4 @@
-"""The load of a soak: a chain, a diamond and a tree, whose contexts say which step gets into trouble."""
+"""The load of a soak: graphs whose contexts say which step gets into trouble; some hang, some write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from tasker import Retry, RetryableError, StepContext, TaskTemplate, around_step
 
 LEDGER = Path(os.environ["TASKER_TEST_FOLDER"], "ledger")
 RETRY = Retry(max_attempts=3, backoff="none")
+LIMIT_SECONDS = 1.0
 
 
 @around_step
@@ -29,6 +33,19 @@ def work(step: StepContext) -> str:
     return step.name
 
 
+def hang(step: StepContext) -> str:
+    """The first time, until the limit ends it."""
+    if step.attempt == 1:
+        time.sleep(600)
+    return step.name
+
+
+def write(step: StepContext, connection: psycopg.Connection[Any]) -> str:
+    """A row in the transaction that completes this step."""
+    connection.execute("insert into public.written (step) values (%s)", [step.idempotency_key])
+    return work(step)
+
+
 def template(name: str, parents: dict[str, list[str]]) -> TaskTemplate:
     """A template of these steps, each with its parents."""
     made = TaskTemplate(f"load/{name}", version="1.0.0")
@@ -42,3 +59,12 @@ diamond = template("diamond", {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
 tree = template(
     "tree", {"a": [], "b": ["a"], "c": ["a"], "d": ["b"], "e": ["b"], "f": ["c"], "g": ["d", "e", "f"]}
 )
+
+hanging = TaskTemplate("load/hanging", version="1.0.0")
+hanging.add_step(work, name="a", retry=RETRY)
+hanging.add_step(hang, name="b", depends_on=["a"], retry=RETRY, timeout_seconds=LIMIT_SECONDS)
+hanging.add_step(work, name="c", depends_on=["b"], retry=RETRY)
+
+writing = TaskTemplate("load/writing", version="1.0.0")
+for name, parents in {"a": [], "b": ["a"], "c": ["a"]}.items():
+    writing.add_step(write, name=name, depends_on=parents, retry=RETRY, transactional=True)
