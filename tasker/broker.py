@@ -40,6 +40,8 @@ PAUSE_SECONDS = 2.0
 """Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
 LATE_STEPS = 1_000
 """Steps that are given a new time of publication at once, so that they are sent soon after it."""
+UNKNOWN_STEPS = 64
+"""Steps of a handler that nobody has measured which are sent before it is asked again what it takes."""
 EXIT_SECONDS = 5.0
 SOCKET_OPTIONS = {
     "socket_timeout": 10,
@@ -147,6 +149,12 @@ def cut(groups: Iterable[Group], budget_ms: float, max_steps: int) -> Iterator[M
             work += expected_ms
         filling[queue] = batch, work, most
     yield from (Message(queue, batch) for queue, (batch, *_) in filling.items() if batch)
+
+
+def _is_unmeasured(group: Group) -> bool:
+    """Whether its steps travel alone only because nobody knows yet how long they take."""
+    _, expected_ms, limit, _ = group
+    return expected_ms is None and limit != 1
 
 
 class Publication(NamedTuple):
@@ -278,21 +286,29 @@ class Publisher:
         """
         newest = max(publication.at for publication in taken)
         late_at = min(publication.began for publication in taken) + self._late_seconds
-        groups = (group for publication in taken for group in publication.groups)
-        messages = deque(self._cut(groups))
+        groups = [group for publication in taken for group in publication.groups]
+        # as many messages as there are steps, were they sent before the first of them has shown what it takes
+        waiting = {step for group in groups if _is_unmeasured(group) for step in group[3][UNKNOWN_STEPS:]}
+        messages = deque(message for message in self._cut(groups) if waiting.isdisjoint(message.ids))
         while messages and time.monotonic() < late_at:
             yield messages.popleft(), newest
-        left = {step for message in messages for step in message.ids}
+        left = waiting.union(*(message.ids for message in messages))
+        some = UNKNOWN_STEPS if waiting else LATE_STEPS
         for publication in taken if left else ():
-            yield from self._late_messages(publication, publication.steps(left))
+            yield from self._late_messages(publication, publication.steps(left), some)
 
-    def _late_messages(self, publication: Publication, steps: list[int]) -> Iterator[tuple[Message, str]]:
-        for start in range(0, len(steps), LATE_STEPS):
+    def _late_messages(
+        self, publication: Publication, steps: list[int], some: int
+    ) -> Iterator[tuple[Message, str]]:
+        start = 0
+        while start < len(steps):
             try:
-                reply = publication.freshen(steps[start : start + LATE_STEPS], publication.at)
+                reply = publication.freshen(steps[start : start + some], publication.at)
             except TaskerError as error:
                 _log.warning("%s; %d steps are left to the coordinator", error, len(steps) - start)
                 return
+            start += some
+            some = UNKNOWN_STEPS if any(map(_is_unmeasured, reply.publish)) else LATE_STEPS
             for message in self._cut(reply.publish):
                 yield message, reply.at
 

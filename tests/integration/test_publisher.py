@@ -104,3 +104,34 @@ def test_what_is_late_while_the_database_is_away_is_left_to_the_coordinator(
     publish(publisher, quick(2))
     assert publisher.flush(10)
     assert [steps(message) for message in sent(redis_client)] == [[2]]
+
+
+def test_of_a_handler_that_nobody_has_measured_some_steps_are_sent_before_it_is_asked_again(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    publisher = publisher_for(redis_url)
+    asked: list[int] = []
+
+    def freshen(steps: list[int], at: str) -> Moved:
+        asked.append(len(steps))
+        measured = 1.0 if len(asked) > 2 else None
+        return Moved(0, LATER, publish=[("shop", measured, None, steps)])
+
+    unknown: Group = ("shop", None, None, list(range(500)))
+    publisher.publish([unknown], AT, time.monotonic(), freshen)
+    assert publisher.flush(10)
+    messages = [steps(message) for message in sent(redis_client)]
+    assert sorted(step for message in messages for step in message) == list(range(500))
+    few = broker.UNKNOWN_STEPS
+    assert asked == [few, few, few, 500 - 4 * few]
+    assert [len(message) for message in messages[: 3 * few]] == [1] * 3 * few
+    assert min(len(message) for message in messages[3 * few : -1]) > 1
+
+
+def test_steps_that_travel_alone_whatever_they_take_are_sent_at_once(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    publisher = publisher_for(redis_url)
+    publish(publisher, ("shop", None, 1, list(range(100))), left=0)
+    assert publisher.flush(10)
+    assert len(sent(redis_client)) == 100
