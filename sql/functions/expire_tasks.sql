@@ -14,6 +14,7 @@ volatile
 set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
@@ -39,8 +40,10 @@ begin
     end if;
     perform 1 from tasker.tasks where id = any (v_past) order by id for no key update;
     v_late := array(
+        -- coalesce: by the index of deadlines a plan would read all that have passed
         select id from tasker.tasks
-        where id = any (v_past) and deadline_at <= v_now and state in ('in_progress', 'paused'));
+        where id = any (v_past) and coalesce(deadline_at, 'infinity') <= v_now
+          and state in ('in_progress', 'paused'));
     perform 1 from tasker.steps where task_id = any (v_late) order by id for no key update;
     v_steps := array(
         select id from tasker.steps
@@ -55,7 +58,9 @@ begin
     v_moves := tasker.move_steps(
         v_steps, '{ready,enqueued,in_progress,waiting_for_retry,waiting}', 'error', v_now, null, 'deadline');
     perform tasker.advance_tasks(v_moves, v_now, null, null);
-    update tasker.tasks set deadline_at = null where id = any (v_past) and deadline_at <= v_now;
+    update tasker.tasks
+    set deadline_at = null
+    where id = any (v_past) and coalesce(deadline_at, 'infinity') <= v_now;
 
     return json_build_object(
         'moved', cardinality(v_late),

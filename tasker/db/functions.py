@@ -391,20 +391,13 @@ def step_results(connection: Connection, task: UUID, names: Sequence[str]) -> di
 
 def task_states(connection: Connection, tasks: Sequence[UUID]) -> dict[UUID, str]:
     """States of tasks by id, by primary key; unknown ids are absent."""
-    query = "select id, state from tasker.tasks where id = any(%s)"
+    query = "select id, state from tasker.task_states(%s::uuid[])"
     return dict(connection.execute(query, [list(tasks)]).fetchall())
 
 
 def ended_attempts(connection: Connection, attempts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of (step id, attempt) that have ended, by primary key."""
-    query = (
-        "select a.step_id, a.attempt"
-        " from unnest(%s::bigint[], %s::integer[]) asked (step_id, attempt)"
-        " cross join lateral ("
-        " select * from tasker.step_attempts"
-        " where step_id = asked.step_id and attempt = asked.attempt offset 0) a"
-        " where a.finished_at is not null"
-    )
+    query = "select step_id, attempt from tasker.ended_attempts(%s::bigint[], %s::integer[])"
     steps, numbers = [step for step, _ in attempts], [number for _, number in attempts]
     return connection.execute(query, [steps, numbers]).fetchall()
 

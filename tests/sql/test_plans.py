@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import timedelta
 from itertools import pairwise
 from time import monotonic, sleep
 from typing import TypeAlias
@@ -18,6 +17,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from bench.calls import LOOPS, Stage
+from bench.database import LINEAR, prepare
 from tasker.db.migrate import migrate
 from tests.conftest import FAKE_CLOCK, fresh_postgres, servers_folder
 from tests.sql.actions import OPERATOR, REASON
@@ -26,7 +27,6 @@ from tests.sql.protocol import QUEUE, Connection, Protocol, Won, keep, published
 Pages: TypeAlias = dict[str, float]
 """Pages touched per row of each call."""
 
-CHAIN = "a > b > c > d"
 HISTORY = 25_000
 """Tasks in the history: 100 000 steps."""
 
@@ -39,11 +39,14 @@ REPEATS = 3
 GROWTH = 1.75
 """How much more a call may touch than in an empty database: indexes are two levels higher."""
 
-BATCH = 1.5
+BATCH = 1.75
 """How much more per row a batch may touch than a row by itself."""
 
 FEW = 5
 """Pages more that a call may touch whatever it does."""
+
+SCATTERED = 3
+"""Pages more per row: tasks with ids drawn at random lie on pages of their own where there are many."""
 
 RUNNING = 1500
 """Pages that hold what runs now, in tests without a vacuum."""
@@ -108,18 +111,26 @@ class Course:
         self.measure("resolve", "resolve_steps", first, None, *by)
         self.measure("skip", "skip_steps", second, *by)
         self.measure("cancel", "cancel_tasks", tasks, *by)
-        self.measure("due", "due_steps", 1000, TOLD)
-        self.measure("dispatch", "dispatch_steps", 1000, TOLD)
-        self.measure("recover", "recover_steps", 3, 1000, TOLD)
-        self.measure("expire tasks", "expire_tasks", 100, TOLD)
-        self.measure("expire steps", "expire_steps", 1000, TOLD)
-        self.measure("overdue", "overdue_attempts", timedelta(seconds=10))
-        self.measure("republish", "republish_steps", timedelta(seconds=5), 1000, 64, 5)
+        return self.cost
+
+    def pass_by(self) -> Pages:
+        """What coordinators do, with work for them, and how somebody waits for tasks."""
+        stage = Stage(self.session, self.rows)
+        for name, make in LOOPS.items():
+            asked = make(stage)
+            self.measure(name, asked.function, *asked.arguments)
+            stage.clear()
+        won = stage.claim()
+        report = Jsonb(won.complete())
+        self.measure("publish next", "finish_steps", report, self.session.worker, uuid4(), None, TOLD)
+        self.measure("wait", "task_states", stage.tasks)
+        self.measure("ended", "ended_attempts", won.ids, [1] * len(won.ids))
+        stage.clear()
         return self.cost
 
     def submit(self) -> list[list[int]]:
         """Submit tasks; the ids of their steps, level by level."""
-        requests = [request("chain") for _ in range(self.rows)]
+        requests = [request(LINEAR) for _ in range(self.rows)]
         self.measure("submit", "submit_tasks", Jsonb(requests), ALONE, TOLD)
         found = self.session.rows(
             "select array_agg(id order by id) as ids from tasker.steps"
@@ -155,7 +166,7 @@ def costs(session: Protocol) -> Pages:
     """Pages per row of every call, with 1 and with 64 rows."""
     found: Pages = {}
     for rows in (1, 64):
-        for part in (Course.run, Course.disturb):
+        for part in (Course.run, Course.disturb, Course.pass_by):
             part(Course(session, rows))  # the first calls of a session make its plans
             runs = [part(Course(session, rows)) for _ in range(REPEATS)]
             found |= {f"{call} of {rows}": min(run[call] for run in runs) for call in runs[0]}
@@ -175,7 +186,7 @@ HISTORY_ROWS = (
     select gen_random_uuid(), id, namespace, name, 'complete', 0, '{{}}', gen_random_uuid(), 'past',
         tasker.clock(), tasker.clock(), 4, 0, 0, 0
     from tasker.templates, generate_series(1, {HISTORY})
-    where name = 'chain'""",
+    where name = '{LINEAR}'""",
     """
     insert into tasker.steps (task_id, template_id, ordinal, name, queue, priority, state, parents_left,
         attempt, claim_id, worker_id, changed_at)
@@ -222,7 +233,7 @@ def add_backlog(session: Protocol) -> None:
     """Thousands of steps are published, run elsewhere, or wait for a retry."""
     worker = session.register_worker()
     for number in range(120):
-        reply = session.submit_all([request("chain", deadline_ms=3_600_000) for _ in range(64)])
+        reply = session.submit_all([request(LINEAR, deadline_ms=3_600_000) for _ in range(64)])
         if number % 3 > 0:
             won = session.claim(*published(reply), worker=worker)
         if number % 3 > 1:
@@ -236,10 +247,19 @@ def too_dear(found: Pages, empty: Pages) -> dict[str, tuple[float, float]]:
         name, rows = call.split(" of ")
         # these read all attempts that run now, or all that is published
         grown = (
-            RUNNING if name in {"recover", "overdue", "dispatch"} else GROWTH * empty[call] + FEW / int(rows)
+            RUNNING
+            if name in {"recover", "overdue", "dispatch"}
+            else GROWTH * empty[call] + FEW / int(rows) + SCATTERED
         )
-        limits[call] = min(grown, BATCH * found[f"{name} of 1"])
+        limits[call] = min(grown, BATCH * found[f"{name} of 1"] + SCATTERED)
     return {call: (cost, limits[call]) for call, cost in found.items() if cost > limits[call]}
+
+
+def another(early: Protocol, connection: Connection) -> Protocol:
+    """A further session of the same worker: one more that lives would be one more to look at."""
+    session = Protocol(connection)
+    session.worker = early.worker
+    return session
 
 
 @pytest.fixture
@@ -261,24 +281,24 @@ def test_calls_cost_the_same_beside_much_history_whatever_the_statistics_say(
     early = Protocol(connect_alone())
     keep_statistics(early.connection)
     early.connection.execute("analyze")
-    early.register(CHAIN, name="chain")
+    prepare(early)
     early.expect(work=0.1)
     empty = costs(early)
     full = {"empty": empty}
     add_history(early.connection)
     full["analysed when empty, plans made when empty"] = costs(early)
-    full["analysed when empty"] = costs(Protocol(connect_alone()))
+    full["analysed when empty"] = costs(another(early, connect_alone()))
     forget_statistics(early.connection)
-    full["never analysed"] = costs(Protocol(connect_alone()))
+    full["never analysed"] = costs(another(early, connect_alone()))
     early.connection.execute("analyze")
     full["analysed, plans made when empty"] = costs(early)
-    full["analysed"] = costs(Protocol(connect_alone()))
+    full["analysed"] = costs(another(early, connect_alone()))
     add_backlog(early)
-    full["analysed before a backlog"] = costs(Protocol(connect_alone()))
+    full["analysed before a backlog"] = costs(another(early, connect_alone()))
     early.register("first > " + ", ".join(f"s{number}" for number in range(BIG)) + " > last", name="big")
     early.submit("big")
     early.connection.execute("analyze")
-    full["analysed beside a big template"] = costs(Protocol(connect_alone()))
+    full["analysed beside a big template"] = costs(another(early, connect_alone()))
     dear = {state: too_dear(found, empty) for state, found in full.items()}
     assert {state: calls for state, calls in dear.items() if calls} == {}
 
@@ -330,7 +350,7 @@ def test_steps_that_their_parents_worker_keeps_are_updated_in_place(
 ) -> None:
     session = Protocol(connect_alone())
     keep_statistics(session.connection)
-    session.register(CHAIN, name="chain")
+    prepare(session)
     session.expect(work=0.1)
     assert share_in_place(session) >= 0.95
 
@@ -339,7 +359,7 @@ def share_in_place(session: Protocol) -> float:
     """How many of the updates of steps touch no index while 1 000 chains run from their claimed root on."""
     batches = []
     for _ in range(16):
-        reply = session.submit_all([request("chain") for _ in range(64)])
+        reply = session.submit_all([request(LINEAR) for _ in range(64)])
         batches.append(session.claim(*published(reply)))
     claimed = 16 * 64
     before = updates(session, claimed)
