@@ -55,6 +55,9 @@ bench-quick: setup ## Tasker beside Celery's canvas alone, in two minutes
 bench-floor: setup ## twenty seconds of that; fails when Tasker has lost half of its lead
 	$(BIN)/python -m bench.quick --floor
 
+bench-profile: setup ## where a step's time goes: by process, and by SQL function
+	$(BIN)/python -m bench.profile
+
 bench-history: setup ## every call in an empty database and beside a million settled tasks, in turn; TASKS=n
 	$(BIN)/python -m bench.history --tasks $${TASKS:-1000000}
 
@@ -90,5 +93,5 @@ clean: ## remove what the other targets made, except the data in .tasker
 	rm -rf .venv .venv-bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all faults soak model bench bench-floor bench-history bench-quick bench-sql test-wheel \
+.PHONY: help setup demo test test-all faults soak model bench bench-floor bench-history bench-profile bench-quick bench-sql test-wheel \
     check format docs lock clean

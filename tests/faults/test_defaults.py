@@ -21,6 +21,8 @@ from tests.faults.stand import LEDGER, Stand, stopped
 pytestmark = pytest.mark.slow
 
 MINUTE = 60.0
+LONG_OUTAGE = 330.0
+"""Beyond the 315 s in which a step that nobody claims is published six times, and then parked."""
 TASKS = 60
 GROUP_SECONDS = 18.0
 CHILD_SECONDS = 2.0
@@ -138,6 +140,18 @@ def test_nobody_is_taken_for_dead_when_the_database_was_away_for_a_minute(stand:
         with stand.database.away():
             time.sleep(MINUTE)
         assert_once(stand, [*tasks, *stand.fans(4)])
+        assert_nobody_blamed(stand)
+
+
+def test_no_step_is_parked_for_a_broker_that_was_away_for_minutes(stand: Stand) -> None:
+    with stand.running(), stand.running():
+        tasks = stand.fans(TASKS)
+        stand.await_effects()
+        with stand.broker.away():
+            time.sleep(LONG_OUTAGE)
+            assert any(stand.states(task.id)["join"] != "complete" for task in tasks), "work was left to do"
+        assert_once(stand, tasks)
+        assert stand.one("select count(*) from tasker.dead_letters") == 0
         assert_nobody_blamed(stand)
 
 
