@@ -7,11 +7,13 @@
 -- idempotency key that belongs to another request (TK004) refuses the whole set.
 -- p_joined: true inside a caller's transaction. Roots are then `ready`, not enqueued: nobody may publish
 -- before the caller commits, and the dispatch loop finds them afterwards. Roots for which a queue has no room
--- (crowded_queues) are `ready` too; only calls that start more than 64 are asked.
+-- (crowded_queues) are `ready` too, and its gate closes; only calls that start more than 64 are asked.
 -- Returns {"tasks": submitted(), "publish", "at", "moves"}.
 --
 -- Locks: the new rows, by key, so that sets which share keys cannot deadlock; a concurrent submit of the
--- same id or key waits on the unique index until this one ends. A repeat with the same ids inserts nothing
+-- same id or key waits on the unique index until this one ends. Last the rows of full queues, SKIP LOCKED, so
+-- that nothing is waited for, and a worker's beat, which writes them too, waits for the commit alone; a gate
+-- that somebody holds is closed by the next dispatch. A repeat with the same ids inserts nothing
 -- and returns the same tasks and, once more, what is to be published for them. Safe in any isolation level:
 -- it acts on nothing that others may be changing.
 create or replace function tasker.submit_tasks(p_requests jsonb, p_joined boolean, p_moves boolean)
@@ -36,6 +38,7 @@ declare
     v_crowded text[];
     v_full text[] := '{}';
     v_last bigint[];
+    v_reply json;
 begin
     perform tasker.check_requests(p_requests);
     if p_moves then
@@ -166,11 +169,19 @@ begin
     union all
     select task_id, id, state, v_now from step where state <> 'pending';
 
-    return json_build_object(
+    v_reply := json_build_object(
         'tasks', tasker.submitted(p_requests),
         'publish', tasker.publication(array(
             select id from tasker.steps where task_id = any (v_asked) and state = 'enqueued')),
         'at', v_now,
         'moves', case when p_moves then tasker.moves_since(v_created, v_mark, v_now) end);
+
+    if cardinality(v_full) > 0 then
+        update tasker.queues
+        set gate_open = false
+        where name = any (array(
+            select name from tasker.queues where name = any (v_full) for no key update skip locked));
+    end if;
+    return v_reply;
 end
 $$;

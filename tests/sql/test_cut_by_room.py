@@ -43,6 +43,26 @@ def test_a_submit_publishes_its_first_roots_and_the_others_wait_for_room(five_ms
     assert five_ms.counters(task) == ("in_progress", 120, 120, 0)
 
 
+def test_a_submit_without_room_closes_the_gate_and_later_ones_wait_behind_it(five_ms: Protocol) -> None:
+    five_ms.register(f"{many('s', 120)}, other", steps={"other": {"queue": SLOW}})
+    five_ms.submit()
+    gates = five_ms.rows("select name, gate_open from tasker.queues order by name")
+    assert gates == [{"name": QUEUE, "gate_open": False}, {"name": SLOW, "gate_open": True}]
+    five_ms.register("a", name="single")
+    assert five_ms.states(five_ms.submit("single")) == {"a": "ready"}
+
+
+def test_a_submit_does_not_wait_for_a_queue_that_somebody_holds(open_session: Callable[[], Protocol]) -> None:
+    session, other = open_session(), open_session()
+    session.expect(**{HANDLER: 5})
+    session.register(many("s", 120))
+    with other.connection.transaction():
+        other.connection.execute("select from tasker.queues for update")
+        task = session.submit()
+    assert standing(session, task) == (100, 20)
+    assert session.dispatch()["closed"] == 1
+
+
 def test_a_repeated_submit_publishes_what_the_first_one_did(five_ms: Protocol) -> None:
     five_ms.register(many("s", 120))
     asked = request()
@@ -152,16 +172,3 @@ def test_up_to_64_steps_are_published_without_asking_for_room(protocol: Protocol
     assert standing(protocol, task) == ((64, 0) if steps == 64 else (1, 64))
     protocol.connection.execute("update tasker.steps set queue = 'elsewhere'")
     assert standing(protocol, protocol.submit("flat")) == ((64, 0) if steps == 64 else (1, 64))
-
-
-def test_the_reply_of_a_call_is_not_slowed_by_its_own_queue_being_locked(
-    open_session: Callable[[], Protocol],
-) -> None:
-    session, other = open_session(), open_session()
-    session.expect(**{HANDLER: 5})
-    session.register(f"{many('s', 120)}")
-    session.connection.execute("set lock_timeout = '1ms'")
-    with other.connection.transaction():
-        other.connection.execute("select from tasker.queues for update")
-        assert standing(session, session.submit()) == (100, 20)
-    assert other.row("select gate_open from tasker.queues where name = %s", [QUEUE])["gate_open"]
