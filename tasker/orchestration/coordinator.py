@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 AFTER_FAILURE_SECONDS = 1.0
 EXPIRE_TASKS = 100
+HELD_BATCHES = 4
+"""So many times the steps of a batch: held ones cost little, and each call reads first what is published."""
 CROWDED_SECONDS = 0.25
 """Between two passes over held steps while a queue is full: half of the work that may be published."""
 
@@ -58,8 +60,8 @@ class Coordinator:
         turn_ends = time.monotonic() + often
         while True:
             due = self._engine.run(functions.due_steps, limit)
-            dispatched = self._engine.run(functions.dispatch_steps, limit)
-            if max(due.count, dispatched.count) < limit:
+            dispatched = self._engine.run(functions.dispatch_steps, HELD_BATCHES * limit)
+            if due.count < limit and dispatched.count < HELD_BATCHES * limit:
                 return often if dispatched.closed else settings.coordinator_seconds
             if time.monotonic() >= turn_ends:
                 return 0.0

@@ -11,10 +11,10 @@ import redis
 from tasker.db import functions
 from tasker.domain.outcomes import failed
 from tasker.orchestration.advance import finish
-from tasker.orchestration.coordinator import Coordinator
+from tasker.orchestration.coordinator import CROWDED_SECONDS, Coordinator
 from tasker.orchestration.engine import Engine
 from tasker.orchestration.recovery import Watch, time_out
-from tests.integration.engine import QUEUE, HandPlayedWorker, engine_on, states, steps, submit
+from tests.integration.engine import HANDLER, QUEUE, HandPlayedWorker, engine_on, states, steps, submit
 
 
 @pytest.fixture
@@ -49,6 +49,27 @@ def test_a_retry_that_is_due_is_published_by_one_of_two_coordinators(
     assert states(engine, task)["a"] == "enqueued"
     assert published(redis_client) == 1
     assert not engine.database.call(functions.take_turn, "start_due", 60, None), "the first took the turn"
+
+
+def test_while_a_queue_is_full_the_next_pass_comes_early(engine: Engine) -> None:
+    worker = HandPlayedWorker(engine)
+    engine.database.call(functions.record_expectations, {HANDLER: 60_000})
+    _, roots = submit(engine, *steps("a", "b", "c"))
+    coordinator = Coordinator(engine, lambda: None)
+    assert coordinator.start_due() == CROWDED_SECONDS
+    worker.claim(roots)
+    engine.database.call(lambda own: own.execute("delete from tasker.coordinator_loops"))
+    assert coordinator.start_due() == engine.settings.coordinator_seconds
+
+
+def test_one_pass_starts_all_that_there_is_room_for(database_url: str, redis_url: str) -> None:
+    with engine_on(database_url, redis_url, coordinator_batch=1) as engine:
+        HandPlayedWorker(engine)
+        task, _ = submit(engine, *steps(*"abcdefghi"))
+        hold = "update tasker.steps set state = 'ready', ready_at = enqueued_at, enqueued_at = null"
+        engine.database.call(lambda own: own.execute(hold).rowcount)
+        Coordinator(engine, lambda: None).start_due()
+        assert set(states(engine, task).values()) == {"in_progress", "enqueued"}
 
 
 def test_steps_of_a_worker_that_fell_silent_are_enqueued_again(

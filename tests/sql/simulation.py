@@ -96,7 +96,8 @@ class World:
         self.results: dict[int, object] = {}
         self.claims: list[Claim] = []
         self.reports: list[Report] = []
-        session.expect(**{HANDLER: 1, RARE: 1})
+        # two steps of the rare handler that are published fill a queue, and its gate closes
+        session.expect(**{HANDLER: 1, RARE: 1000})
         self.start_worker((HANDLER, RARE))
         self.start_worker((HANDLER,))
 
