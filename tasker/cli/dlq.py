@@ -39,7 +39,7 @@ def dlq() -> None:
 @click.option("--open", "only_open", is_flag=True, help="Only of steps that are in error now.")
 @click.option("--reason", type=click.Choice(REASONS), help="Only with this reason.")
 @click.option("--fingerprint", metavar="HEX", help="Only of errors alike: those with this fingerprint.")
-@paging_options
+@paging_options()
 @output_option()
 @click.pass_obj
 def list_(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)")
+MOST_LISTED = 1000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -40,18 +41,18 @@ def output_option(*forms: str, default: str | None = None) -> Callable[[F], F]:
     )
 
 
-def paging_options(command: F) -> F:
+def paging_options(default: int = 50) -> Callable[[F], F]:
     """`--limit` and `--cursor` of a list."""
     cursor = click.option("--cursor", metavar="CURSOR", help="Go on where the list before this one ended.")
     limit = click.option(
         "--limit",
-        type=click.IntRange(1, 1000),
+        type=click.IntRange(1, MOST_LISTED),
         metavar="N",
-        default=50,
+        default=default,
         show_default=True,
         help="How many to list at most.",
     )
-    return limit(cursor(command))
+    return lambda command: limit(cursor(command))
 
 
 def operator_options(command: F) -> F:

@@ -6,18 +6,22 @@ import json
 import shutil
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+Item = TypeVar("Item")
 
 NOTHING = "-"
 GAP = "  "
 FREE_TEXT = {"AFTER", "ERROR", "RESULT OR ERROR", "TAGS", "VALUE"}
 """Columns that are folded where a terminal is too narrow."""
 FREE_TEXT_WIDTH = 24
+PARTS_AT_ONCE = 1000
+"""Pieces of JSON that are written together."""
 
 
 class Look(NamedTuple):
@@ -44,10 +48,31 @@ LOOKS = {
 }
 
 
+class Streamed(list[Item]):
+    """A list whose items are made while it is printed, once, so that it may be long. It is never empty."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        super().__init__()
+        self._items = items
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __bool__(self) -> bool:
+        return True
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON: times as ISO 8601, other objects as text."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=text_of)
-    click.echo(text if shows(text) else json.dumps(value, indent=2, default=text_of))
+    unicode = shows("\N{SNOWMAN}\N{GRINNING FACE}")
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=not unicode, default=text_of)
+    parts: list[str] = []
+    for part in encoder.iterencode(value):
+        parts.append(part)
+        if len(parts) == PARTS_AT_ONCE:
+            click.echo("".join(parts), nl=False)
+            parts = []
+    click.echo("".join(parts))
 
 
 def text_of(value: Any) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from tasker.cli.output import Streamed
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from tasker.db.engine import Database
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
         TaskRecord,
         TemplateRecord,
     )
+
+
+STEPS_AT_ONCE = 1000
 
 
 class StepOfTaskJson(TypedDict):
@@ -254,13 +260,11 @@ class RetriedJson(TypedDict):
 
 
 def task_json(database: Database, task_id: UUID, *, created: bool) -> TaskJson:
-    """A task as of now. Raises TaskNotFound."""
+    """A task as of now; its steps are read while they are printed. Raises TaskNotFound."""
     from tasker.db import diagnosis, queries
 
     task = database.call(queries.get_task, task_id)
     status = database.call(diagnosis.task_execution_contexts, [task_id])[task_id].execution_status
-    steps = database.call(queries.list_steps, task_id)
-    results = database.call(queries.list_results, task_id)
     return TaskJson(
         task_id=str(task.id),
         template=task.template,
@@ -269,19 +273,27 @@ def task_json(database: Database, task_id: UUID, *, created: bool) -> TaskJson:
         execution_status=status,
         created=created,
         context=task.context,
-        steps=[
-            StepOfTaskJson(
+        steps=Streamed(_steps(database, task_id)),
+        started_at=_time(task.started_at),
+        finished_at=_time(task.finished_at),
+    )
+
+
+def _steps(database: Database, task_id: UUID) -> Iterator[StepOfTaskJson]:
+    from tasker.db import queries
+
+    after = -1
+    while steps := database.call(queries.list_steps, task_id, limit=STEPS_AT_ONCE, after=after):
+        results = database.call(queries.list_results, task_id, [step.name for step in steps])
+        for step in steps:
+            yield StepOfTaskJson(
                 name=step.name,
                 state=step.state,
                 attempt=step.attempt,
                 result=results.get(step.name),
                 error=step.error,
             )
-            for step in steps
-        ],
-        started_at=_time(task.started_at),
-        finished_at=_time(task.finished_at),
-    )
+        after = steps[-1].ordinal
 
 
 def listed_task(task: TaskRecord) -> ListedTaskJson:

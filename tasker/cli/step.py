@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from tasker.cli.commands import Group
-from tasker.cli.options import StepName, TaskId, operator_options, output_option
-from tasker.cli.output import print_json, print_table
+from tasker.cli.options import (
+    MOST_LISTED,
+    StepName,
+    TaskId,
+    operator_options,
+    output_option,
+    paging_options,
+)
+from tasker.cli.output import note, print_json, print_table
 from tasker.cli.shapes import ParkedJson, RetriedJson, StepJson, StepsJson, listed_step, step_json
 from tasker.cli.task_view import error_line, hint_at_more, is_cut, print_step, shortened, time_taken
 
@@ -27,15 +34,17 @@ def step() -> None:
 
 @step.command("list", prints=StepsJson, epilog="tasker step list 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f")
 @click.argument("task_id", metavar="TASK_ID", type=TaskId())
+@paging_options(MOST_LISTED)
 @output_option()
 @click.pass_obj
-def list_(invocation: Invocation, task_id: UUID, *, form: str) -> None:
+def list_(invocation: Invocation, task_id: UUID, *, limit: int, cursor: str | None, form: str) -> None:
     """List the steps of a task, in the order of its template."""
     from tasker.db import queries
 
-    steps = invocation.database.call(queries.list_steps, task_id)
+    page = invocation.database.call(queries.step_page, task_id, limit=limit, cursor=cursor)
+    steps = page.items
     if form == "json":
-        print_json(StepsJson(items=[listed_step(each) for each in steps], next_cursor=None))
+        print_json(StepsJson(items=[listed_step(each) for each in steps], next_cursor=page.next_cursor))
         return
     rows = [
         (
@@ -52,6 +61,8 @@ def list_(invocation: Invocation, task_id: UUID, *, form: str) -> None:
     columns = ("STEP", "STATE", "ATTEMPT", "QUEUE", "HANDLER", "DURATION", "ERROR")
     print_table(columns, rows, nothing="no steps")
     hint_at_more(task_id, [each.name for each, row in zip(steps, rows, strict=True) if is_cut(row[-1])])
+    if page.next_cursor:
+        note(f"there are more: --cursor {page.next_cursor}")
 
 
 @step.command(prints=StepJson, epilog="tasker step show 01981f6e-7c1a-7cc3-98c4-dc0c0c07398f/charge")

@@ -137,7 +137,7 @@ def submit(
 @click.option(
     "--since", type=Moment(past=True), help="Only tasks created since: a time, or a time span such as 2h."
 )
-@paging_options
+@paging_options()
 @output_option()
 @click.pass_obj
 def list_(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tasker.cli.options import MOST_LISTED
 from tasker.cli.output import cell, note, print_fields, print_table
 from tasker.domain.durations import duration
 
@@ -30,8 +31,9 @@ def print_task(database: Database, task_id: UUID) -> None:
 
     task = database.call(queries.get_task, task_id)
     status = database.call(diagnosis.task_execution_contexts, [task_id])[task_id]
-    steps = database.call(queries.list_steps, task_id)
-    results = database.call(queries.list_results, task_id)
+    page = database.call(queries.step_page, task_id, limit=MOST_LISTED)
+    steps = page.items
+    results = database.call(queries.list_results, task_id, [step.name for step in steps])
     optional = {
         "run after": task.run_after if task.state == "pending" else None,
         "deadline": task.deadline_at if task.finished_at is None else None,
@@ -70,6 +72,9 @@ def print_task(database: Database, task_id: UUID) -> None:
     if any(step.state == "error" for step in steps):
         note(f"`tasker task why {task_id}` says what to do about what failed")
     hint_at_more(task_id, [step.name for step, row in zip(steps, rows, strict=True) if is_cut(row[-1])])
+    if page.next_cursor:
+        left = task.steps_total - len(steps)
+        note(f"{left} more steps: `tasker step list {task_id} --cursor {page.next_cursor}`")
 
 
 def hint_at_more(task_id: UUID, steps: list[str]) -> None:

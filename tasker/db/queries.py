@@ -39,6 +39,8 @@ Row = TypeVar("Row")
 
 EVERY_TASK = TaskFilter()
 PAGE = 50
+MOST_DIGITS = 10
+"""Of the ordinal of a step."""
 
 _TASKS: LiteralString = """
     select t.id, t.namespace, t.name, tp.version, t.state, t.priority, t.context, t.tags, t.initiator,
@@ -68,6 +70,14 @@ _STEPS: LiteralString = """
     join tasker.template_steps ts on ts.template_id = s.template_id and ts.ordinal = s.ordinal
     left join tasker.step_attempts a on a.step_id = s.id and a.attempt = s.attempt
     left join tasker.dead_letters l on l.step_id = s.id and l.closed_at is null
+"""
+_PAGE_OF_STEPS: LiteralString = """
+    and s.name = any (array(
+        select name
+        from tasker.template_steps
+        where template_id = (select template_id from tasker.tasks where id = %(task)s) and ordinal > %(after)s
+        order by ordinal
+        limit %(limit)s))
 """
 _TEMPLATES: LiteralString = """
     select id, namespace, name, version, digest, steps_total, roots_total, created_at, retired_at
@@ -111,14 +121,31 @@ def list_tasks(
     return Page(items, _Position(items[-1].created_at, items[-1].id).text() if more else None)
 
 
-def list_steps(connection: Connection, task: UUID) -> list[StepRecord]:
-    """All steps of a task, in the template's order. Raises TaskNotFound."""
-    steps = fetch(
-        connection, StepRecord, _STEPS + "where s.task_id = %(task)s order by s.ordinal", {"task": task}
-    )
-    if not steps:
+def list_steps(
+    connection: Connection, task: UUID, *, limit: int | None = None, after: int = -1
+) -> list[StepRecord]:
+    """Steps of a task, in the template's order: all, or `limit` of them behind the ordinal `after`.
+
+    However many the task has, so many and no more are read. Raises TaskNotFound.
+    """
+    query = _STEPS + "where s.task_id = %(task)s"
+    if limit is not None:
+        query += _PAGE_OF_STEPS
+    given = {"task": task, "limit": limit, "after": after}
+    steps = fetch(connection, StepRecord, query + " order by s.ordinal", given)
+    if not steps and after < 0:
         raise _no_task(task)
     return steps
+
+
+def step_page(
+    connection: Connection, task: UUID, *, limit: int, cursor: str | None = None
+) -> Page[StepRecord]:
+    """So many steps of a task, in the template's order. Raises TaskNotFound, ValueRefused."""
+    after = -1 if cursor is None else _ordinal(cursor)
+    found = list_steps(connection, task, limit=limit + 1, after=after)
+    items = found[:limit]
+    return Page(items, str(items[-1].ordinal) if len(found) > limit else None)
 
 
 def get_step(connection: Connection, task: UUID, name: str) -> StepRecord:
@@ -345,9 +372,17 @@ class _Position(NamedTuple):
             at, _, task = base64.urlsafe_b64decode(cursor + "==").decode().partition(" ")
             return cls(datetime.fromisoformat(at), UUID(task))
         except (ValueError, binascii.Error):
-            raise ValueRefused(
-                f'"{cursor}" is not the cursor of a list; give back `next_cursor` as it was, or none'
-            ) from None
+            raise _no_cursor(cursor) from None
+
+
+def _ordinal(cursor: str) -> int:
+    if cursor.isdecimal() and len(cursor) < MOST_DIGITS:
+        return int(cursor)
+    raise _no_cursor(cursor)
+
+
+def _no_cursor(cursor: str) -> ValueRefused:
+    return ValueRefused(f'"{cursor}" is not the cursor of a list; give back `next_cursor` as it was, or none')
 
 
 def _no_task(task: UUID) -> TaskNotFound:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from tasker.worker.limits import Limits, Running
 
 
+MOST_BINDINGS = 4096
+"""Kept for the steps that come again; one that does not, of a task of 100 000, must not be kept for ever."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -139,6 +142,8 @@ class Executor:
         key = (step.handler, step.name, task["template"], task["version"])
         binding = self._bindings.get(key)
         if binding is None:
+            if len(self._bindings) >= MOST_BINDINGS:
+                self._bindings.clear()
             binding = self._bindings[key] = _bind(step, task, results)
         return binding
 

@@ -158,10 +158,10 @@ def test_a_page_of_a_long_history_reads_a_page_of_it(connection: Connection) -> 
             assert rows_read(connection) - before < 500, read
 
 
-def rows_read(connection: Connection) -> int:
-    """How many rows of tasks the transaction has read so far."""
+def rows_read(connection: Connection, table: str = "tasks") -> int:
+    """How many rows of a table the transaction has read so far."""
     row = connection.execute(
-        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'tasks'"
+        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = %s", [table]
     ).fetchone()
     assert row is not None
     return int(row[0])
@@ -185,6 +185,27 @@ def test_steps_are_listed_in_order_with_their_last_attempt(protocol: Protocol) -
     assert (c.failures, c.max_attempts, c.timeout_ms) == (1, 3, 7500)
     assert c.run_after == START + timedelta(seconds=1)
     assert queries.get_step(protocol.connection, task, "c") == c
+
+
+def test_steps_are_listed_page_by_page_and_no_page_reads_those_of_others(protocol: Protocol) -> None:
+    names = [f"s{number}" for number in range(2000)]
+    protocol.register(", ".join(names))
+    task = protocol.submit()
+    protocol.connection.execute("analyze tasker.steps, tasker.template_steps")
+    found: list[str] = []
+    cursor = None
+    for _ in range(3):
+        before = rows_read(protocol.connection, "steps")
+        page = queries.step_page(protocol.connection, task, limit=100, cursor=cursor)
+        assert rows_read(protocol.connection, "steps") - before == 101
+        cursor = page.next_cursor
+        found += [step.name for step in page.items]
+    assert found == names[:300]
+    last = queries.step_page(protocol.connection, task, limit=1000, cursor="1899")
+    assert ([step.name for step in last.items], last.next_cursor) == (names[1900:], None)
+    for wrong in ("x", "-1", "9" * 30):
+        with pytest.raises(ValueRefused, match="is not the cursor of a list"):
+            queries.step_page(protocol.connection, task, limit=1, cursor=wrong)
 
 
 def test_a_step_that_does_not_exist_is_not_found_and_the_nearest_is_named(protocol: Protocol) -> None:
