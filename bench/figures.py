@@ -15,6 +15,9 @@ from bench.servers import Servers
 from bench.shapes import Shape
 
 WARM_UP_TASKS = 20
+WARM_UP_SECONDS = 5.0
+FEWEST_TASKS = 4
+LONGEST_REASON = 200
 WIDE_STEPS = 100
 SLOW_SECONDS = 20.0
 """A side that would need longer for a throughput runs fewer tasks; a rate does not depend on their number."""
@@ -59,20 +62,20 @@ class Figure:
             case Kind.SECONDS:
                 return f"one {self.shape.name}"
 
-    def of(self, peer: Peer, tasks: int) -> float:
-        """Take it once, with so many tasks. Raises WrongResult."""
+    def of(self, peer: Peer, tasks: int) -> float | None:
+        """Take it once, with so many tasks; None when the side has none. Raises WrongResult."""
         if self.kind is Kind.LATENCY:
             return 1000 * statistics.median(peer.run(self.shape, 1).ended for _ in range(tasks))
         run = peer.run(self.shape, tasks, singly=self.kind is not Kind.TOGETHER)
         if self.kind is Kind.SECONDS:
             return run.ended
         if self.kind is Kind.SUBMITS:
-            return tasks / run.submitted
+            return tasks / run.submitted if run.submitted else None
         return len(self.shape.parents) * tasks / run.ended
 
     def affordable(self, seconds_each: float) -> int:
         """How many tasks a side can have whose tasks take so long."""
-        return min(self.tasks, max(WARM_UP_TASKS, int(SLOW_SECONDS / seconds_each)))
+        return min(self.tasks, max(FEWEST_TASKS, int(SLOW_SECONDS / seconds_each)))
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,11 @@ class Turn:
             if reason is not None:
                 taken.missing[peer.name] = reason
                 continue
-            tasks = figure.affordable(self._seconds[peer.name, figure.shape])
-            taken.values.setdefault(peer.name, []).append(figure.of(peer, tasks))
+            value = figure.of(peer, figure.affordable(self._seconds[peer.name, figure.shape]))
+            if value is None:
+                taken.missing[peer.name] = "a submit returns when the task has ended"
+            else:
+                taken.values.setdefault(peer.name, []).append(value)
 
 
 def take(
@@ -143,14 +149,27 @@ def take(
     for number in range(rounds):
         for peer in peers:
             print(f"round {number + 1} of {rounds}: {peer.name}", file=sys.stderr, flush=True)
-            with Turn([peer], servers, shapes) as turn:
-                for taken in found:
-                    turn.take(taken)
+            _one_turn(peer, servers, found)
     return found
+
+
+def _one_turn(peer: Peer, servers: Servers, found: Iterable[Taken]) -> None:
+    """A side that fails loses its figures, and the others keep theirs."""
+    open_figures = [taken for taken in found if peer.name not in taken.missing]
+    try:
+        with Turn([peer], servers, [taken.figure.shape for taken in open_figures]) as turn:
+            for taken in open_figures:
+                turn.take(taken)
+    except Exception as error:  # noqa: BLE001 - whatever another system raises
+        for taken in open_figures:
+            taken.values.pop(peer.name, None)
+            taken.missing[peer.name] = f"failed: {error!r}"[:LONGEST_REASON]
 
 
 def _warm_up(peer: Peer, shape: Shape) -> float:
     """Seconds that a task takes among others, once all is loaded, planned and known."""
-    peer.run(shape, 1)
-    tasks = 1 if len(shape.parents) > WIDE_STEPS else WARM_UP_TASKS
+    first = peer.run(shape, 1).ended
+    if len(shape.parents) > WIDE_STEPS:
+        return first
+    tasks = min(WARM_UP_TASKS, max(FEWEST_TASKS, int(WARM_UP_SECONDS / first)))
     return peer.run(shape, tasks).ended / tasks

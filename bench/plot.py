@@ -12,7 +12,11 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from bench.report import shown
+
 COLUMNS = 2
+MOST_APART = 50
+"""Beyond that the shorter bars would not be seen on an even scale."""
 OWN, OTHER = "#2f81f7", "#8b949e"
 INK = "#24292f"
 ON_DARK = "#e6edf3"
@@ -49,21 +53,19 @@ def _bars(field: Axes, figure: Mapping[str, Any]) -> None:
         [side["greatest"] - side["median"] for side in figure["sides"].values()],
     ]
     colours = [OWN if name == "Tasker" else OTHER for name in names]
-    field.barh(
-        names, medians, xerr=spread, color=colours, ecolor="#6e7781", height=0.7, log=_is_wide(medians)
-    )
+    wide = max(medians) > MOST_APART * min(medians)
+    field.barh(names, medians, xerr=spread, color=colours, ecolor="#6e7781", height=0.7, log=wide)
     for row, side in enumerate(figure["sides"].values()):
-        field.annotate(f"  {side['median']:.3g}", (side["greatest"], row), va="center", color=INK, fontsize=8)
+        field.annotate(
+            f"  {shown(side['median'])}", (side["greatest"], row), va="center", color=INK, fontsize=8
+        )
     better = "less is better" if figure["lower_is_better"] else "more is better"
-    field.set_title(f"{figure['figure']}: {figure['unit']}, {better}", loc="left", fontsize=10, color=INK)
+    scale = ", logarithmic" if wide else ""
+    title = f"{figure['figure']}: {figure['unit']}, {better}{scale}"
+    field.set_title(title, loc="left", fontsize=10, color=INK)
     field.invert_yaxis()
     field.margins(x=0.15)
     field.tick_params(length=0, labelcolor=INK)
     field.get_xaxis().set_visible(False)
     for edge in field.spines.values():
         edge.set_visible(False)
-
-
-def _is_wide(values: list[float]) -> bool:
-    """Whether the small ones would not be seen on an even scale."""
-    return max(values) > 30 * min(values)

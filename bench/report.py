@@ -29,8 +29,8 @@ def print_table(found: Sequence[Taken]) -> None:
         print(f"{taken.figure.name}, {taken.figure.kind.value}")
         canvas = reference(taken)
         for name, values in taken.values.items():
-            spread = f"({_number(min(values))} to {_number(max(values))})"
-            line = f"  {name:<22} {_number(statistics.median(values)):>9}  {spread:<22}"
+            spread = f"({shown(min(values))} to {shown(max(values))})"
+            line = f"  {name:<22} {shown(statistics.median(values)):>9}  {spread:<22}"
             if canvas not in {None, name}:
                 ratios = taken.ratios(name, canvas)
                 line += f" {statistics.median(ratios):>6.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -97,7 +97,8 @@ def _cpu() -> str:
     return platform.machine()
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
+    """Three digits, and no more than a reader wants."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -8,8 +8,15 @@ from bench.peers.canvas import CanvasPeer
 from bench.peers.peer import Peer
 from bench.peers.tasker import TaskerPeer
 
-OTHERS: dict[str, tuple[str, str]] = {}
+OTHERS = {
+    "Absurd": "absurd_peer:AbsurdPeer",
+    "DBOS": "dbos_peer:DbosPeer",
+    "LangGraph": "langgraph_peer:LangGraphPeer",
+    "Prefect": "prefect_peer:PrefectPeer",
+}
 """Side: its module here and its class. Their packages are those of the extra `bench`."""
+
+NOT_HERE = {"Oban": "not measured: it needs Python 3.12, and graphs are part of its paid edition alone"}
 
 PACKAGES = (
     "tasker-engine",
@@ -27,10 +34,11 @@ PACKAGES = (
 def sides() -> tuple[list[Peer], dict[str, str]]:
     """Those that can run, and by name why the others cannot."""
     found: list[Peer] = [TaskerPeer(), CanvasPeer(results=False), CanvasPeer(results=True)]
-    absent = {}
-    for name, (module, cls) in OTHERS.items():
+    absent = dict(NOT_HERE)
+    for name, place in OTHERS.items():
+        module, _, side = place.partition(":")
         try:
-            found.append(getattr(import_module(f"bench.peers.{module}"), cls)())
+            found.append(getattr(import_module(f"bench.peers.{module}"), side)())
         except ImportError as error:
             absent[name] = f"not installed here: {error}"
     return found, absent

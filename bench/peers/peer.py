@@ -17,9 +17,12 @@ class WrongResult(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds from the first submit until the last submit returned, and until the last task ended."""
+    """Seconds from the first submit until the last submit returned, and until the last task ended.
 
-    submitted: float
+    `submitted` is None for a side that runs a task where it is submitted, in the same call.
+    """
+
+    submitted: float | None
     ended: float
 
 
