@@ -21,6 +21,7 @@ from tasker.domain.wording import did_you_mean, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+DEFAULT_RETRY = Retry()
 DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_TIMEOUT_SECONDS = 24 * 86_400
 MAX_DEADLINE_SECONDS = 366 * 86_400
@@ -62,7 +63,7 @@ class StepDefinition:
     name: str
     handler: str
     depends_on: tuple[str, ...] = ()
-    retry: Retry = dataclasses.field(default_factory=Retry)
+    retry: Retry = DEFAULT_RETRY
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     queue: str | None = None
     priority: int = 0
@@ -83,7 +84,10 @@ class StepDefinition:
             younger["start_within_ms"] = max(1, round(self.start_within_seconds * 1000))
         if self.max_batch is not None:
             younger["max_batch"] = self.max_batch
-        config = encode(self.config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
+        config = self.config
+        if config:
+            text = encode(config, limit_bytes=_CONFIG_BYTES, max_depth=_DEPTH, where="config")
+            config = json.loads(text)
         return {
             "name": self.name,
             "handler": self.handler,
@@ -92,7 +96,7 @@ class StepDefinition:
             "priority": self.priority,
             "timeout_ms": max(1, round(self.timeout_seconds * 1000)),
             "retry": self.retry.to_json(),
-            "config": json.loads(config),
+            "config": config,
             "description": self.description,
             **younger,
         }

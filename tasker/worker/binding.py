@@ -15,7 +15,7 @@ from tasker.domain.fit import fit_to
 from tasker.domain.templates import RESERVED_STEP_NAMES
 from tasker.domain.values import fresh
 from tasker.domain.wording import did_you_mean
-from tasker.worker.handler import Handler, annotation, is_async, parameters, refusal
+from tasker.worker.handler import Handler, annotation, is_async, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -44,7 +44,7 @@ class Binding:
 
     def __init__(self, handler: Handler, step: StepDefinition, context_type: Any) -> None:
         call = handler.call
-        names = [parameter.name for parameter in parameters(call)]
+        names = [parameter.name for parameter in handler.parameters]
         self._handler = call
         self._takes_step = "step" in names
         self._takes_results = "results" in names
@@ -112,7 +112,7 @@ def problems(handler: Handler, step: StepDefinition, steps: Collection[str]) -> 
         yield f"the handler {refused}"
         return
     try:
-        taken = parameters(handler.call)
+        taken = handler.parameters
     except TemplateError as exc:
         yield str(exc)
         return
@@ -152,7 +152,7 @@ def _transaction_problems(call: Callable[..., Any], taken: set[str]) -> Iterator
 
 def parents_by_parameter(handler: Handler, steps: Collection[str]) -> list[str]:
     """The steps that the handler's parameters name."""
-    return [parameter.name for parameter in parameters(handler.call) if parameter.name in steps]
+    return [parameter.name for parameter in handler.parameters if parameter.name in steps]
 
 
 def _parameter_problem(

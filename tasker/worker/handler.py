@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handler:
     """A callable under the name that definitions use; `where` is `module:qualname, file:line`."""
 
@@ -34,6 +34,14 @@ class Handler:
         """`module:qualname, file:line`."""
         function = inspect.unwrap(_function(self.call))
         return f"{function.__module__}:{function.__qualname__}, {self.location}"
+
+    @functools.cached_property
+    def parameters(self) -> list[inspect.Parameter]:
+        """The parameters that bind; a Celery task's are those of its body. Raises TemplateError."""
+        try:
+            return list(inspect.signature(_body(self.call)).parameters.values())
+        except (TypeError, ValueError) as exc:
+            raise TemplateError(f"the parameters of {self.call!r} cannot be read: {exc}") from exc
 
     def is_same(self, call: Callable[..., Any]) -> bool:
         """Whether `call` is this handler's callable; a bound method is a new object at each access."""
@@ -67,14 +75,6 @@ def refusal(call: object) -> str | None:
 def is_async(call: Callable[..., Any]) -> bool:
     """Whether calling the handler gives a coroutine."""
     return inspect.iscoroutinefunction(_function(call))
-
-
-def parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters that bind; a Celery task's are those of its body. Raises TemplateError."""
-    try:
-        return list(inspect.signature(_body(call)).parameters.values())
-    except (TypeError, ValueError) as exc:
-        raise TemplateError(f"the parameters of {call!r} cannot be read: {exc}") from exc
 
 
 def annotation(call: Callable[..., Any], name: str) -> Any:

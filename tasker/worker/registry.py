@@ -88,13 +88,16 @@ class Registry:
 
         Raises TemplateError for what cannot be a handler, and when the name has another callable.
         """
+        present = self._handlers.get(name)
+        if present is not None and present.is_same(call):
+            return present
         handler = Handler(name, call)
         refused = refusal(call)
         if refused:
             raise TemplateError(f'{calling_place()}: handler "{name}": {call!r} {refused}')
-        present = self._handlers.setdefault(name, handler)
-        if present.is_same(call):
-            return present
+        if present is None:
+            self._handlers[name] = handler
+            return handler
         twice = " (one file, imported under two module names)" if present.location == handler.location else ""
         raise TemplateError(f'two callables are named "{name}": {present.where}; and {handler.where}{twice}')
 

@@ -13,6 +13,7 @@ from tasker.domain.errors import TemplateError
 from tasker.domain.places import calling_place
 from tasker.domain.retry import Retry
 from tasker.domain.templates import (
+    DEFAULT_RETRY,
     DEFAULT_TIMEOUT_SECONDS,
     HANDLER_NAME,
     Problem,
@@ -150,7 +151,7 @@ class TaskTemplate:
             name=name,
             handler=handler or f"{self.full_name}.{name}",
             depends_on=tuple(depends_on),
-            retry=retry or (Retry() if max_attempts is None else Retry(max_attempts=max_attempts)),
+            retry=retry or (DEFAULT_RETRY if max_attempts is None else Retry(max_attempts=max_attempts)),
             timeout_seconds=timeout_seconds,
             queue=queue,
             priority=priority,
@@ -231,4 +232,5 @@ def _with_parents(step: StepDefinition, handler: Handler, names: Mapping[str, ob
         named = parents_by_parameter(handler, names)
     except TemplateError:  # reported with the step's other problems
         named = []
-    return replace(step, depends_on=tuple(dict.fromkeys((*step.depends_on, *named))))
+    parents = tuple(dict.fromkeys((*step.depends_on, *named)))
+    return step if parents == step.depends_on else replace(step, depends_on=parents)
