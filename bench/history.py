@@ -5,6 +5,7 @@ own. They are asked in turn, call by call, so that whatever else the machine doe
 the same work at hand, and each call has something to do. The figures are ratios of medians and of 99th
 percentiles. What is above the limits is measured again, since noise does not repeat itself; what is above
 them each time is named, and the command fails.
+Pages touched are shown beside, to tell the machine's noise from a plan that reads more.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Beside(NamedTuple):
 
     empty: list[float]
     full: list[float]
+    pages: list[int]
+    """That the call touches here and there; of some calls not counted."""
 
     @property
     def p50(self) -> float:
@@ -62,10 +65,11 @@ def measure(
     empty: Protocol, full: Protocol, rounds: int, names: Collection[str] | None = None
 ) -> dict[str, Beside]:
     """The times of every call, or of those named, in both databases."""
-    calls = {name: _prepared(make) for name, make in (HOT | LOOPS | UNCOUNTED).items()}
+    makes = HOT | LOOPS | UNCOUNTED
+    calls = {name: _prepared(make) for name, make in makes.items()}
     calls |= {name: _reading(read) for name, read in READS.items()}
     calls = {name: ready for name, ready in calls.items() if names is None or name in names}
-    found = {name: Beside([], []) for name in calls}
+    found = {name: Beside([], [], []) for name in calls}
     stages = (Stage(empty), Stage(full))
     for number in range(-WARM_UP, rounds):
         for name, ready in calls.items():
@@ -81,20 +85,22 @@ def measure(
             if number >= 0:
                 found[name].empty.append(taken[0])
                 found[name].full.append(taken[1])
+    for name in found.keys() & makes.keys():
+        found[name].pages.extend(stage.explain(makes[name]).pages for stage in stages)
     return found
 
 
 def table(found: dict[str, Beside]) -> str:
     """The figures of every call, with a word on those above the limits."""
-    lines = [
-        f"{'milliseconds':28}{'p50 empty':>10}{'full':>8}{'ratio':>7}{'p99 empty':>11}{'full':>8}{'ratio':>7}"
-    ]
+    columns = f"{'p50 empty':>10}{'full':>8}{'ratio':>7}{'p99 empty':>11}{'full':>8}{'ratio':>7}"
+    lines = [f"{'milliseconds':26}{columns}{'pages empty':>13}{'full':>6}"]
     for name, times in found.items():
         p50, p99 = (
             f"{1000 * of(times.empty):{width}.3f}{1000 * of(times.full):8.3f}{ratio:7.2f}"
             for of, width, ratio in ((statistics.median, 10, times.p50), (percentile_99, 11, times.p99))
         )
-        lines.append(f"{name:28}{p50}{p99}{'  too slow' if name in too_slow(found) else ''}")
+        pages = "{:13}{:6}".format(*times.pages) if times.pages else " " * 19
+        lines.append(f"{name:26}{p50}{p99}{pages}{'  too slow' if name in too_slow(found) else ''}")
     return "\n".join(lines)
 
 
