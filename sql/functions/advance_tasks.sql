@@ -6,8 +6,9 @@
 -- steps of its queue whose handlers it has, a prefix by id while their expected times fit the budget; a slow or
 -- unknown one only by itself. Steps marked `alone`, transactional and paused ones are never kept; those of a
 -- queue whose gate is closed are, since they need no message.
--- p_children: those of p_moves, as lock_with_children found them. When they are more than 64, those for which
--- their queue has no room (cut_by_room) become `ready`.
+-- p_children: those of p_moves, as lock_with_children found them. When they are more than 64, and half of what
+-- may be published for one slot, those for which their queue has no room (cut_by_room) become `ready`: less
+-- than that is published without asking, since most calls that free many steps free quick ones.
 -- Returns the ids of the children that became enqueued: to be published.
 -- Locks: none of its own; the caller holds tasks and steps as lock_with_children takes them, so that they can
 -- be updated by place: joined by key, a plan may look up the whole batch once for each of its rows.
@@ -32,7 +33,9 @@ begin
     v_satisfied := array(
         select step_id from unnest(p_moves) where to_state in ('complete', 'skipped', 'resolved_manually'));
 
-    if cardinality(p_children) > 64 then
+    if cardinality(p_children) > 64
+        and tasker.expected_work(p_children) > tasker.step_cost('infinity') / 2
+    then
         select cut.queues, cut.last_steps
         into v_full, v_last
         from (

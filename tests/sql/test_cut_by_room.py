@@ -122,6 +122,19 @@ def test_a_fan_out_publishes_its_first_children_and_the_others_wait_for_room(fiv
     assert five_ms.counters(task) == ("in_progress", 121, 120, 0)
 
 
+@pytest.mark.parametrize(("children", "enqueued"), [(125, 125), (126, 2)])
+def test_a_fan_out_of_less_than_half_a_slots_work_is_published_without_asking_for_room(
+    five_ms: Protocol, children: int, enqueued: int
+) -> None:
+    five_ms.register(f"first > {many('s', children)}", handler="quick", steps={"first": {"handler": HANDLER}})
+    five_ms.expect(quick=2)
+    task = five_ms.submit()
+    five_ms.register(many("filling", 99), name="filling")
+    five_ms.submit("filling")
+    done = five_ms.complete(five_ms.steps(task)["first"])
+    assert len(done.published) == enqueued
+
+
 @pytest.mark.parametrize("cure", [skip, resolve])
 def test_a_fan_out_by_an_operator_is_bounded_too(five_ms: Protocol, cure: Callable[..., object]) -> None:
     five_ms.register(f"first > {many('s', 120)}")
