@@ -35,7 +35,10 @@ PUBLISHED_AT = "tasker_published_at"
 BURST_SECONDS = 0.008
 """In a burst, what is published within this time shares messages."""
 BURST_CALLS = 4
-"""So many calls within that time are a burst. Who waits for one task before the next submit makes none."""
+"""So many calls within that time begin a burst, and that time without one ends it.
+
+Who waits for one task before the next submit makes none.
+"""
 PAUSE_SECONDS = 2.0
 """Rest after a broker failure: what is published meanwhile is dropped and republished by the coordinator."""
 LATE_STEPS = 1_000
@@ -205,7 +208,7 @@ class Publisher:
             return
         with self._changed:
             self._pending.append(Publication(groups, at, began, freshen))
-            self._calls.append(time.monotonic())
+            self._note_call(time.monotonic())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasker-publisher", daemon=True)
                 self._thread.start()
@@ -230,7 +233,7 @@ class Publisher:
         self._pending = deque()
         self._calls = deque(maxlen=BURST_CALLS)
         self._changed = threading.Condition()
-        self._sending = self._failing = self._asked = False
+        self._sending = self._failing = self._asked = self._in_burst = False
         self._thread = self._connection = self._producer = None
         self._declared: set[str] = set()
 
@@ -239,7 +242,7 @@ class Publisher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._pending) or self._asked)
-                in_burst = self._in_burst()
+                in_burst = self._in_burst
             quiet = time.monotonic() - sent_at
             if in_burst and quiet < BURST_SECONDS:
                 time.sleep(BURST_SECONDS - quiet)
@@ -256,9 +259,13 @@ class Publisher:
                 self._sending = False
                 self._changed.notify_all()
 
-    def _in_burst(self) -> bool:
+    def _note_call(self, now: float) -> None:
         calls = self._calls
-        return len(calls) == BURST_CALLS and calls[-1] - calls[0] < BURST_SECONDS
+        if calls and now - calls[-1] >= BURST_SECONDS:
+            self._in_burst = False
+        calls.append(now)
+        if len(calls) == BURST_CALLS and now - calls[0] < BURST_SECONDS:
+            self._in_burst = True
 
     def _answers(self) -> bool:
         try:

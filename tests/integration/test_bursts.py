@@ -104,6 +104,28 @@ def test_a_burst_is_sent_in_pauses_that_end(
     assert all_of(sent(redis_client)) == list(range(50))
 
 
+def test_a_burst_goes_on_while_calls_follow_each_other_and_ends_with_a_moment_of_quiet(
+    redis_url: str, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    pauses: list[float] = []
+
+    monkeypatch.setattr(broker, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=pauses.append))
+    publisher = publisher_for(redis_url)
+
+    def pauses_after(quiet_seconds: float) -> bool:
+        before = len(pauses)
+        now[0] += quiet_seconds
+        publish(publisher, quick(len(pauses)))
+        assert publisher.flush(10)
+        return len(pauses) > before
+
+    assert [pauses_after(0.001) for _ in range(5)] == [False, False, False, True, True]
+    assert [pauses_after(0.005) for _ in range(3)] == [True, True, True]
+    assert [pauses_after(0.009) for _ in range(3)] == [False, False, False]
+    assert [pauses_after(0.005) for _ in range(3)] == [False, False, False]
+
+
 def test_what_many_threads_publish_shares_messages(redis_url: str, redis_client: redis.Redis) -> None:
     publisher = publisher_for(redis_url)
 
