@@ -221,7 +221,10 @@ def problems(definition: TemplateDefinition, *, max_steps: int = MAX_STEPS) -> I
     if not definition.steps:
         yield Problem(("steps",), "a template needs at least one step")
     elif len(definition.steps) > max_steps:
-        yield Problem(("steps",), f"{len(definition.steps)} steps are over the limit of {max_steps}")
+        yield Problem(
+            ("steps",),
+            f"{len(definition.steps)} steps are over the limit of {max_steps} (template_max_steps)",
+        )
         return
     for index, step in enumerate(definition.steps):
         for field_name, message in _step_problems(step):

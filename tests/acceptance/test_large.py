@@ -55,6 +55,7 @@ def rows_read(system: System, ways: int) -> float:
     # a session tells the server what it has done when it ends, at the latest
     updated = "select n_tup_upd >= %s from pg_stat_user_tables where relname = 'steps'"
     eventually(lambda: system.one(updated, 2 * ways), "the server has counted")
+    assert system.one("select deadlocks from pg_stat_database where datname = current_database()") == 0
     return float(system.one(ROWS)) / (ways + 2)
 
 

@@ -13,7 +13,7 @@ from celery import Celery, shared_task
 from pydantic import BaseModel, Field
 
 import tasker
-from tasker import Retry, StepContext, TaskTemplate, TemplateError, step_handler
+from tasker import Retry, StepContext, TaskTemplate, TemplateError, load_templates, step_handler
 from tasker.settings import Settings
 from tasker.worker.registry import Registry
 
@@ -381,5 +381,9 @@ def test_templates_are_held_to_the_settings_of_the_process_or_to_those_it_is_tol
     for name in ("one", "two"):
         template.add_step(validate, name=name)
     assert "2 steps are over the limit of 1" in problems_of(lambda: template.definition)
+    file = tmp_path / "two.yaml"
+    file.write_text("name: two\nversion: 1.0.0\nsteps: [{name: one}, {name: two}]")
+    assert "2 steps are over the limit of 1" in problems_of(lambda: load_templates(file))
     process_registry.obey(Settings(template_max_steps=2))
     assert len(template.definition.steps) == 2
+    assert len(load_templates(file)) == 1

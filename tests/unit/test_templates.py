@@ -252,7 +252,9 @@ class TestCheck:
 
     def test_counts_the_steps(self) -> None:
         two = template(step("a"), step("b"))
-        assert problems_of(two, max_steps=1) == ["shop.py:3: steps: 2 steps are over the limit of 1"]
+        assert problems_of(two, max_steps=1) == [
+            "shop.py:3: steps: 2 steps are over the limit of 1 (template_max_steps)"
+        ]
 
 
 class TestContextSchema:
