@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from bench.bare import bare
 from bench.figures import Figure, Kind, take
+from bench.own import own_figures
 from bench.peers.known import PACKAGES, sides
 from bench.plot import draw
 from bench.report import as_json, machine, package_versions, print_table
 from bench.servers import servers
 from bench.shapes import DIAMOND, FAN_500, FAN_10000, LINEAR, LINEAR_1_KB, LINEAR_5_MS, TREE
-from bench.statements import per_step
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -47,7 +46,7 @@ SHORT = (
 def main() -> None:
     """Measure all, print all, keep all."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="few tasks of few shapes")
     parser.add_argument("--only", nargs="*", metavar="SIDE", help="these sides, by name, and no others")
     given = parser.parse_args()
@@ -57,22 +56,18 @@ def main() -> None:
     facts = machine()
     with servers() as here:
         facts["versions"] = here.versions() | package_versions(PACKAGES)
-        floors = {**bare(here), **_named("statements for each step, ", per_step(here))}
+        others = {**bare(here), **own_figures(here)}
         found = take(SHORT if given.short else FIGURES, peers, here, rounds=given.rounds, alone=True)
     print_table(found)
-    for what, figure in floors.items():
+    for what, figure in others.items():
         print(f"{what}: {figure:.3g}")
     for name, reason in absent.items():
         print(f"{name}: {reason}")
     how = {peer.name: peer.how for peer in peers}
-    written = {"machine": facts, "sides": how, "absent": absent, "floors": floors, "figures": as_json(found)}
+    written = {"machine": facts, "sides": how, "absent": absent, "others": others, "figures": as_json(found)}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "bench.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
     print(f"{RESULTS / 'bench.json'}, {draw(written, RESULTS / 'bench.svg')}")
-
-
-def _named(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ WARM_UP_SECONDS = 5.0
 FEWEST_TASKS = 4
 LONGEST_REASON = 200
 WIDE_STEPS = 100
-SLOW_SECONDS = 20.0
+SLOW_SECONDS = 10.0
 """A side that would need longer for a throughput runs fewer tasks; a rate does not depend on their number."""
 
 

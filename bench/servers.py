@@ -57,8 +57,10 @@ def servers() -> Iterator[Servers]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tasker-bench-")))
         named = [os.environ.get(DATABASE), os.environ.get(BROKER)]
         system = stack.enter_context(start(folder, database_url=named[0], broker_url=named[1]))
-        for variable, url in ((DATABASE, system.database_url), (BROKER, system.broker_url)):
-            os.environ[variable] = url
+        for variable, before in zip((DATABASE, BROKER), named, strict=True):
+            if before is None:
+                stack.callback(os.environ.pop, variable)
+        os.environ |= {DATABASE: system.database_url, BROKER: system.broker_url}
         _refuse_unsafe(system.database_url)
         yield Servers(system.database_url, system.broker_url, folder)
 
@@ -75,7 +77,7 @@ def _refuse_unsafe(url: str) -> None:
     with psycopg.connect(url) as connection:
         names = sorted(DURABLE)
         query = "select name, setting from pg_settings where name = any(%s)"
-        found = dict(connection.execute(query, [names]).fetchall())
+        found: dict[str, str] = dict(connection.execute(query, [names]).fetchall())
     unsafe = [f"{name} = {found[name]}" for name in names if found[name] != DURABLE[name]]
     if unsafe:
         raise SystemExit(f"PostgreSQL would lose commits with {', '.join(unsafe)}: turn it on to measure")

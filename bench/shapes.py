@@ -7,7 +7,7 @@ when every step has run and every edge has carried its result.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ class Shape:
     """
 
     name: str
-    parents: Mapping[str, tuple[str, ...]]
+    parents: dict[str, tuple[str, ...]]
     milliseconds: int = 0
     heavy: bool = False
 
@@ -65,11 +65,11 @@ def number_of(result: Any) -> int:
 
 
 def _fan(width: int) -> Shape:
-    middle = {f"middle-{number}": ("first",) for number in range(width)}
+    middle: dict[str, tuple[str, ...]] = {f"middle-{number}": ("first",) for number in range(width)}
     return Shape(f"fan-{width}", {"first": (), **middle, "last": tuple(middle)})
 
 
-_CHAIN = {"one": (), "two": ("one",), "three": ("two",), "four": ("three",)}
+_CHAIN: dict[str, tuple[str, ...]] = {"one": (), "two": ("one",), "three": ("two",), "four": ("three",)}
 
 LINEAR = Shape("linear-4", _CHAIN)
 DIAMOND = Shape("diamond-4", {"top": (), "left": ("top",), "right": ("top",), "bottom": ("left", "right")})

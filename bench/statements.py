@@ -8,9 +8,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from bench.peers.tasker import TaskerPeer
-from bench.servers import Servers
-from bench.shapes import DIAMOND, FAN_500, LINEAR
 from tasker.db.engine import Database
 
 COUNTER = "BENCH_STATEMENTS"
@@ -42,26 +39,6 @@ def counted_so_far(path: Path) -> int:
     """The sum over all processes."""
     shared = _shared(path)
     return sum(SLOT.unpack_from(shared, SLOT.size * slot)[0] for slot in range(SLOTS))
-
-
-def per_step(servers: Servers) -> dict[str, float]:
-    """Statements for each step, of a worker of its own: in chains one at a time, and in bulk."""
-    path = servers.folder / "statements"
-    path.touch()
-    peer = TaskerPeer(**{COUNTER: str(path)})
-    found = {}
-    peer.start(servers)
-    try:
-        for shape, times, tasks in ((LINEAR, 200, 1), (LINEAR, 1, 1000), (DIAMOND, 1, 1000), (FAN_500, 4, 1)):
-            peer.run(shape, 20)
-            before = counted_so_far(path)
-            for _ in range(times):
-                peer.run(shape, tasks)
-            what = f"{shape.name}, {tasks} at a time"
-            found[what] = (counted_so_far(path) - before) / (len(shape.parents) * times * tasks)
-    finally:
-        peer.stop()
-    return found
 
 
 def _shared(path: Path) -> mmap.mmap:

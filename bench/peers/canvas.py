@@ -3,7 +3,8 @@
 Used as https://docs.celeryq.dev/en/stable/userguide/optimizing.html and its neighbours advise for many short
 tasks: no results where nobody reads them (userguide/tasks.html, "Ignore results you don't want"), a prefork
 pool, JSON, and no gossip, mingle or heartbeats between workers. A chord needs results
-(userguide/canvas.html, "Chords"), so without them only chains run.
+(userguide/canvas.html, "Chords"), so without them only chains run. The prefetch multiplier is left alone: 64,
+as that page proposes for short tasks, took the same processor time here.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from bench.peers.tasker import TaskerPeer
 OTHERS = {
     "Absurd": "absurd_peer:AbsurdPeer",
     "DBOS": "dbos_peer:DbosPeer",
+    "DBOS by a queue": "dbos_peer:DbosQueuePeer",
     "LangGraph": "langgraph_peer:LangGraphPeer",
     "Prefect": "prefect_peer:PrefectPeer",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -15,6 +16,7 @@ from tasker import Task
 from tasker.db.migrate import migrate
 from tasker.orchestration.templates import store_templates
 
+CREATIONS = 5
 MOST_STEPS = 100_000
 """The default of 10 000 is two short of the widest fan."""
 
@@ -59,6 +61,16 @@ class TaskerPeer:
             task.wait(timeout=PATIENCE_SECONDS)
         return Run(submitted - began, self._checked(shape, tasks) - began)
 
+    def creation_seconds(self, shape: Shape) -> float:
+        """How long `submit` takes for one task of a shape; the median of a few, which are cancelled."""
+        taken = []
+        for _ in range(CREATIONS):
+            began = time.perf_counter()
+            task = self._tasker.submit(f"bench/{shape.name}")
+            taken.append(time.perf_counter() - began)
+            task.cancel("measured")
+        return statistics.median(taken)
+
     def stop(self) -> None:
         """As Peer."""
         self._open.close()
@@ -74,7 +86,7 @@ class TaskerPeer:
         parameters = [shape.last, [task.id for task in tasks]]
 
         def ends(connection: Any) -> list[Any]:
-            return connection.execute(query, parameters).fetchall()
+            return list(connection.execute(query, parameters))
 
         rows = self._tasker.database.call(ends)
         check(shape, [number_of(result) for _, result, state in rows if state == "complete"], len(tasks))

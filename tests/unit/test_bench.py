@@ -53,5 +53,5 @@ def test_a_ratio_under_its_floor_is_told_and_one_above_is_not() -> None:
 
 def test_a_slow_side_runs_fewer_tasks_but_no_figure_more_than_it_says() -> None:
     figure = Figure(Kind.TOGETHER, LINEAR, 1000)
-    assert [figure.affordable(each) for each in (0.001, 0.1, 10)] == [1000, 200, 4]
+    assert [figure.affordable(each) for each in (0.001, 0.1, 10)] == [1000, 100, 4]
     assert Figure(Kind.LATENCY, LINEAR, 5).affordable(0.001) == 5
