@@ -1,6 +1,7 @@
--- Starts held steps as far as their queues have room, at most p_limit a queue: ready → enqueued
--- (top_up_queue), and opens and closes gates. Also how roots submitted inside a caller's transaction start.
--- Steps of paused queues stay held; those of a paused task have no ready_at and are not seen here.
+-- Starts held steps as far as their queues have room, at most p_limit a queue and about ten times as many in
+-- all: ready → enqueued (top_up_queue), and opens and closes gates. Also how roots submitted inside a caller's
+-- transaction start. Steps of paused queues stay held; those of a paused task have no ready_at and are not
+-- seen here.
 -- Looks at the queues that have anything held or published, or a closed gate; of the others it costs two
 -- looks into an index.
 -- Returns {"moved": n, "closed": how many gates are closed now, "publish", "at", "moves"}.
@@ -43,6 +44,8 @@ begin
         where q.paused_at is null and (held.here or published.here or not q.gate_open)
         order by q.name
     loop
+        -- a beat of a worker may wait for the rows of the queues that are filled already
+        exit when cardinality(v_moved) >= 10 * p_limit;
         v_topped_up := tasker.top_up_queue(v_queue.name, p_limit, v_now);
         v_moved := v_moved || v_topped_up.moved;
         if not coalesce(v_topped_up.gate_open, v_queue.gate_open) then

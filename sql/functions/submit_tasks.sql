@@ -15,7 +15,7 @@
 -- that nothing is waited for, and a worker's beat, which writes them too, waits for the commit alone; a gate
 -- that somebody holds is closed by the next dispatch. A repeat with the same ids inserts nothing
 -- and returns the same tasks and, once more, what is to be published for them. Safe in any isolation level:
--- it acts on nothing that others may be changing.
+-- it acts on nothing that others may be changing, a gate aside, where 40001 may ask for a repeat.
 create or replace function tasker.submit_tasks(p_requests jsonb, p_joined boolean, p_moves boolean)
 returns json
 language plpgsql

@@ -168,7 +168,7 @@ def _backlogs(health: SystemHealth) -> Iterator[Finding]:
             yield Finding(
                 "backlog",
                 ok=True,
-                text=f"{_steps(queue.ready)} on queue `{queue.name}` wait for room, the oldest for "
+                text=f"{_steps(queue.ready)} waiting for room on queue `{queue.name}`, the oldest for "
                 f"{duration(waited)}",
                 remedy="as much is published as its workers finish in half a second, the rest follows by "
                 "priority, then age; start more workers if that lasts",

@@ -134,7 +134,9 @@ class WorkerProcess:
         self._received: dict[str, str] = {}
         self.queues = list(worker.app.amqp.queues.consume_from)
         handlers = sorted(registry.process.handlers)
-        self.identity = Identity(self._database, "main", self.queues, handlers, slots=worker.concurrency)
+        # Celery's solo pool runs one message at a time whatever its concurrency
+        slots = 1 if pool == "solo" else worker.concurrency
+        self.identity = Identity(self._database, "main", self.queues, handlers, slots=slots)
         self.leaving = Leaving()
         self.runner = Runner(self._engine, self.identity, self.leaving, may_die=False)
 

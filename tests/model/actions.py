@@ -42,6 +42,8 @@ def undisturbed(world: World) -> Iterator[Action]:
     yield from of_recovery(world)
     if world.task.state == "paused":
         yield Action(resume)
+    if world.full:
+        yield Action(open_gate)
 
 
 def excuse(world: World) -> None:
@@ -297,7 +299,8 @@ def of_loops(world: World, step: int) -> Iterator[Action]:
     if row.state == "waiting_for_retry":
         yield Action(due, (step,))
     elif row.state == "ready" and world.task.state != "paused":
-        yield Action(dispatch, (step,))
+        if world.full or without != "dispatch behind an open gate":
+            yield Action(dispatch, (step,))
     elif row.state == "enqueued" and without != "republisher" and not world.will_be_published(step):
         yield Action(republish, (step,))
     elif row.state == "in_progress" and without != "time limits" and outlasts(world, step):
@@ -341,6 +344,11 @@ def dispatch(world: World, step: int) -> None:
     """{step} is held no longer (dispatch_steps)"""
     database.move(world, step, "enqueued")
     world.publish((step,))
+
+
+def open_gate(world: World) -> None:
+    """the gate opens (top_up_queue); it may not see what a call that acts beside it is about to hold back"""
+    world.full = False
 
 
 def republish(world: World, step: int) -> None:

@@ -57,6 +57,14 @@ CASES = (
         max_attempts=1,
     ),
     Case("handlers that hang", CHAIN, faults=LINES | {"hang"}, budget=2),
+    Case(
+        "a gate that closes and opens",
+        DIAMOND,
+        operators=frozenset({"close_gate"}),
+        meddles=2,
+        faults=frozenset({"act_unanswered", "crash", "fail"}),
+        budget=1,
+    ),
 )
 
 SMALL_CASES = tuple(
@@ -93,6 +101,8 @@ BROKEN = (
          without="time limits"),
     Case("an answer is lost", CHAIN, faults=frozenset({"act_unanswered"}), budget=1,
          without="answers are read from the state"),
+    Case("a gate that opens too early", CHAIN, operators=frozenset({"close_gate"}), meddles=1,
+         without="dispatch behind an open gate"),
     Case("a finish that is repeated", JOIN, faults=frozenset({"act_unanswered"}), budget=1,
          without="finish that is safe to repeat"),
 )  # fmt: skip

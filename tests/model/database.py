@@ -53,8 +53,17 @@ def end_attempt(world: World, step: int) -> None:
 
 
 def offer(world: World, step: int) -> None:
-    """offer_steps.sql: to enqueued, or to ready while the task is paused."""
-    move(world, step, "ready" if world.task.state == "paused" else "enqueued")
+    """offer_steps.sql: to enqueued, or to ready while the task is paused. Behind a closed gate only what has
+    had its turn is enqueued, and children, until it is known which of them are kept."""
+    waits = world.full and world.steps[step].state not in ("pending", "in_progress")
+    move(world, step, "ready" if waits or world.task.state == "paused" else "enqueued")
+
+
+def hold_back(world: World, opened: Ids) -> None:
+    """advance_tasks.sql: children that nobody kept are ready, not enqueued, behind a closed gate."""
+    for step in opened if world.full else ():
+        if world.steps[step].state == "enqueued":
+            move(world, step, "ready")
 
 
 def advance(world: World, satisfied: Ids) -> Ids:
@@ -139,6 +148,7 @@ def finish_steps(world: World, call: Call) -> tuple[Ids, Ids]:
     kept = tuple(step for step in opened if call.keep and may_keep(world, step))[:1]
     for step in kept:
         win(world, step, call)
+    hold_back(world, opened)
     if world.case.without != "answers are read from the state":
         kept = tuple(step for step in children if call.keep and holds(world, step, call.claim))
     publish = opened if done else recorded_children(world, call)
@@ -304,7 +314,7 @@ def cancel_tasks(world: World) -> None:
 def skip_step(world: World, step: int) -> Ids:
     """skip_steps.sql; answers what to publish."""
     move(world, step, "skipped")
-    return advance(world, (step,))
+    return advanced_by_hand(world, step)
 
 
 def resolve_step(world: World, step: int, to: str) -> Ids:
@@ -314,7 +324,14 @@ def resolve_step(world: World, step: int, to: str) -> Ids:
     row.claim = world.fresh_claim()
     row.done += to == "complete"
     move(world, step, to)
-    return advance(world, (step,))
+    return advanced_by_hand(world, step)
+
+
+def advanced_by_hand(world: World, step: int) -> Ids:
+    """advance_tasks.sql for an operator, who keeps nothing."""
+    opened = advance(world, (step,))
+    hold_back(world, opened)
+    return tuple(it for it in opened if world.steps[it].state == "enqueued")
 
 
 def retry_step(world: World, step: int) -> Ids:

@@ -187,6 +187,8 @@ def of_operators(world: World) -> Iterator[Action]:
         yield Action(cancel)
     if "pause" in can and task == "in_progress":
         yield Action(pause)
+    if "close_gate" in can and not world.full:
+        yield Action(close_gate)
     if "pass_deadline" in can and task in ("in_progress", "paused"):
         yield Action(pass_deadline)
     if task != "cancelled":
@@ -209,6 +211,12 @@ def pause(world: World) -> None:
 
 
 @meddling
+def close_gate(world: World) -> None:
+    """so much is published that the gate closes (top_up_queue)"""
+    world.full = True
+
+
+@meddling
 def skip(world: World, step: int) -> None:
     """an operator skips {step} (skip_steps)"""
     world.publish(database.skip_step(world, step))
@@ -217,8 +225,7 @@ def skip(world: World, step: int) -> None:
 @meddling
 def resolve(world: World, step: int, kind: str) -> None:
     """an operator resolves {step}: {kind} (resolve_steps)"""
-    opened = database.resolve_step(world, step, kind)
-    world.publish(tuple(it for it in opened if world.steps[it].state == "enqueued"))
+    world.publish(database.resolve_step(world, step, kind))
 
 
 @meddling

@@ -169,6 +169,8 @@ class World:
     budget: int = 0
     meddles: int = 0
     claims: int = 0
+    full: bool = False
+    """So much is published that the gate of the queue is closed."""
 
     @classmethod
     def first(cls, case: Case) -> World:
@@ -318,6 +320,7 @@ class World:
             self.found,
             self.budget,
             self.meddles,
+            self.full,
         )
 
     def _named_calls(self, place: dict[int, int], name: Callable[[int], int]) -> Iterator[Call]:
@@ -331,7 +334,7 @@ class World:
     @classmethod
     def thaw(cls, case: Case, state: State) -> World:
         """A world of its own that freezes to the state."""
-        steps, task, children, mains, calls, messages, won, begun, found, budget, meddles = state
+        steps, task, children, mains, calls, messages, won, begun, found, budget, meddles, full = state
         return cls(
             case=case,
             steps=[Step(*row) for row in steps],
@@ -346,4 +349,5 @@ class World:
             budget=budget,
             meddles=meddles,
             claims=100,
+            full=full,
         )

@@ -41,6 +41,15 @@ def test_a_repeat_moves_nothing(protocol: Protocol) -> None:
     assert (again["moved"], again["publish"], again["moves"]) == (0, [], [])
 
 
+def test_of_many_steps_the_first_64_start_at_once_and_the_others_as_there_is_room(protocol: Protocol) -> None:
+    protocol.register(", ".join(f"s{number}" for number in range(70)))
+    protocol.expect(work=400)
+    task = protocol.submit(joined=True)
+    steps = list(protocol.steps(task).values())
+    assert published(dispatch(protocol, task)) == steps[:64]
+    assert protocol.dispatch()["moved"] == 0
+
+
 @pytest.mark.parametrize("hold", ["pause_queue", "close_gate", "pause_task"])
 def test_what_is_held_stays_held(protocol: Protocol, hold: str) -> None:
     protocol.register("a")

@@ -213,6 +213,17 @@ def test_a_handler_that_nobody_ends_is_named_with_what_to_do(system: Protocol) -
     assert found["timeouts"].text == "1 step in progress for 30 s longer than allowed"
 
 
+def test_steps_that_have_waited_long_for_room_are_told_with_their_queue(system: Protocol) -> None:
+    system.close_gate()
+    system.submit("graph")
+    system.pass_time(61)
+    system.connection.execute("update tasker.coordinator_loops set ran_at = tasker.clock()")
+    told = [finding.text for finding in checks(system.connection) if finding.name == "backlog"]
+    assert told[-1] == f"1 step waiting for room on queue `{QUEUE}`, the oldest for 1 min 1 s"
+    pause_queues(system, QUEUE)
+    assert [finding for finding in checks(system.connection) if finding.name == "backlog"] == []
+
+
 def test_a_message_that_is_old_is_told_with_its_queue_and_is_no_fault(system: Protocol) -> None:
     system.pass_time(61)
     system.connection.execute("update tasker.coordinator_loops set ran_at = tasker.clock()")

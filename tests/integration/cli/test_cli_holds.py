@@ -14,6 +14,7 @@ QUEUE_KEYS = [
     "paused_at",
     "paused_by",
     "reason",
+    "gate_open",
     "held",
     "published",
     "running",
@@ -55,6 +56,17 @@ def test_a_queue_is_paused_listed_drained_and_resumed(run: Run, tasks: Tasker) -
     drained = run("queue", "drain", "celery", "--timeout", "5s")
     assert (drained.code, drained.out) == (0, "queue celery is paused: 0 running, 2 waiting\n")
     assert run("queue", "resume", "celery").out == "queue celery goes on: 0 running, 2 waiting\n"
+
+
+def test_a_full_queue_shows_its_closed_gate_and_what_waits_behind_it(
+    run: Run, tasks: Tasker, connection: psycopg.Connection[Any]
+) -> None:
+    tasks.submit(STORED)
+    connection.execute("update tasker.queues set gate_open = false")
+    tasks.submit(STORED)
+    (item,) = run("queue", "list", "-o", "json").json["items"]
+    assert (item["gate_open"], item["held"], item["published"]) == (False, 1, 1)
+    assert "closed" in run("queue", "list").out
 
 
 def test_draining_too_long_has_its_own_exit_code_and_tells_how_much_still_runs(
