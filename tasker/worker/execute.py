@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -34,7 +34,6 @@ from tasker.worker.around import around
 from tasker.worker.binding import Binding, bind
 from tasker.worker.context import LateResults, StepContext
 from tasker.worker.report import report_failure
-from tasker.worker.transactional import InTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from tasker.domain.replies import ClaimedStep
     from tasker.orchestration.engine import Engine
     from tasker.worker.limits import Limits, Running
+    from tasker.worker.transactional import InTransaction
 
 
 MOST_BINDINGS = 4096
@@ -58,7 +58,7 @@ class Executor:
         self._settings = engine.settings
         self._redaction = redaction(engine.settings)
         self._limits = limits
-        self._in_transaction = InTransaction(engine)
+        self._engine = engine
         self._bindings: dict[tuple[str, ...], Binding] = {}
         self._loops = threading.local()
 
@@ -97,6 +97,13 @@ class Executor:
             return outcome
         _log.debug("step %s of task %s has returned", step.name, step.task_id)
         return Outcome(step, begun, time.monotonic(), result=text)
+
+    @cached_property
+    def _in_transaction(self) -> InTransaction:
+        # it loads SQLAlchemy's ORM: only who has transactional steps pays for it
+        from tasker.worker.transactional import InTransaction
+
+        return InTransaction(self._engine)
 
     def _call(self, step: ClaimedStep, task: Mapping[str, Any], connection: Any = None) -> str:
         results = self._results(step)

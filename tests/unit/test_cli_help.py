@@ -62,6 +62,15 @@ def test_the_help_of_celery_loads_nothing_else_because_of_us() -> None:
     assert with_us - installed_modules_after(f"{nobody}; {help_}") == {"tasker"}
 
 
+def test_a_worker_starts_without_what_few_workers_need() -> None:
+    code = (
+        "import sys, tasker.worker.launch, tasker.worker.process; "
+        "print(*{'sqlalchemy.orm', 'alembic', 'jsonschema'} & {*sys.modules})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []
+
+
 @pytest.mark.parametrize("name", ["RetryableError", "Retry"])
 def test_what_handlers_raise_and_declare_loads_nothing_either(name: str) -> None:
     assert installed_modules_after(f"from tasker import {name}") == {"tasker"}
