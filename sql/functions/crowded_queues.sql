@@ -1,6 +1,6 @@
 -- The queues, p_held left out, into which one task of each of p_templates (one id a task) would publish more
--- than 64 roots and more work than there is room for. Fewer steps are published without asking: a bound may
--- be passed by a little, and small calls pay nothing for it.
+-- than 64 roots and more work than a call has room for (cut_by_room). Fewer steps are published without
+-- asking: a bound may be passed by a little, and small calls pay nothing for it.
 -- Reads only, no locks.
 create or replace function tasker.crowded_queues(p_templates integer[], p_held text[])
 returns text[]
@@ -34,6 +34,6 @@ begin
         select c.queue
         from crowd c
         cross join lateral tasker.queue_room(c.queue) room
-        where c.work_ms > room.bound_ms - room.published_ms);
+        where c.work_ms > 2 * room.bound_ms - room.published_ms);
 end
 $$;

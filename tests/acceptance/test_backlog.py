@@ -82,7 +82,7 @@ class Line(NamedTuple):
 CHILDREN = 2
 URGENT_SECONDS = 2
 THOUSANDS = Line(
-    "backlog/long", "backlog/few", backlog.FEW_STEPS, 1, 20, backlog.LONG_WORK_SECONDS, THRESHOLDS
+    "backlog/long", "backlog/few", backlog.FEW_STEPS, 2, 25, backlog.LONG_WORK_SECONDS, THRESHOLDS
 )
 HUNDRED_THOUSAND = Line("backlog/one", "backlog/many", backlog.STEPS, 2, 100, backlog.WORK_SECONDS, {})
 
@@ -90,7 +90,7 @@ HUNDRED_THOUSAND = Line("backlog/one", "backlog/many", backlog.STEPS, 2, 100, ba
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(THOUSANDS, id="3 000"),
+        pytest.param(THOUSANDS, id="thousands"),
         pytest.param(HUNDRED_THOUSAND, id="100 000", marks=pytest.mark.slow),
     ],
 )
@@ -110,8 +110,7 @@ def test_an_urgent_task_overtakes_a_backlog_and_the_lowest_priority_still_moves(
         known = "select count(*) from tasker.handlers"
         eventually(lambda: system.one(known) == 1, "it is known how long a step takes")
 
-        for _ in range(line.before):
-            system.submit(line.many)
+        system.tasker.submit_many((line.many, None) for _ in range(line.before))
         lowest = system.tasker.submit(line.one, priority=-100)
         assert list(system.states(lowest.id).values()) == ["ready"]
         high = system.tasker.submit_many(TaskRequest(line.many, priority=50) for _ in range(line.after))
