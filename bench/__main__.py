@@ -16,7 +16,7 @@ from bench.figures import Figure, Kind, take
 from bench.own import own_figures
 from bench.peers.known import PACKAGES, sides
 from bench.plot import draw
-from bench.report import as_json, machine, package_versions, print_table
+from bench.report import as_json, machine, package_versions, print_table, shown
 from bench.servers import servers
 from bench.shapes import DIAMOND, FAN_500, FAN_10000, LINEAR, LINEAR_1_KB, LINEAR_5_MS, TREE
 
@@ -56,18 +56,27 @@ def main() -> None:
     facts = machine()
     with servers() as here:
         facts["versions"] = here.versions() | package_versions(PACKAGES)
+        facts["settings"] = here.settings()
         others = {**bare(here), **own_figures(here)}
         found = take(SHORT if given.short else FIGURES, peers, here, rounds=given.rounds, alone=True)
-    print_table(found)
-    for what, figure in others.items():
-        print(f"{what}: {figure:.3g}")
-    for name, reason in absent.items():
-        print(f"{name}: {reason}")
     how = {peer.name: peer.how for peer in peers}
-    written = {"machine": facts, "sides": how, "absent": absent, "others": others, "figures": as_json(found)}
+    written = {
+        "machine": facts,
+        "sides": how,
+        "absent": absent,
+        "others": others,
+        "rounds": given.rounds,
+        "figures": as_json(found),
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "bench.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
-    print(f"{RESULTS / 'bench.json'}, {draw(written, RESULTS / 'bench.svg')}")
+    print_table(found)
+    for what, figure in others.items():
+        print(f"{what}: {shown(figure)}")
+    print()
+    for name, note in {**how, **absent, **facts}.items():
+        print(f"{name}: {note}")
+    print(f"\n{RESULTS / 'bench.json'}\n{draw(written, RESULTS / 'bench.svg')}")
 
 
 if __name__ == "__main__":

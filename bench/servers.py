@@ -40,6 +40,13 @@ class Servers:
         """A client of the broker."""
         return redis_at(self.broker_url)
 
+    def settings(self) -> dict[str, str]:
+        """What decides how much a commit, and a message, costs."""
+        with psycopg.connect(self.database_url) as connection, self.redis() as client:
+            found = _settings(connection)
+            appended = client.config_get("appendonly") | client.config_get("appendfsync")
+        return found | {f"Redis' {name}": str(value) for name, value in appended.items()}
+
     def versions(self) -> dict[str, str]:
         """Of the two servers."""
         with psycopg.connect(self.database_url) as connection, self.redis() as client:
@@ -73,11 +80,14 @@ def redis_at(url: str) -> redis.Redis:
     return redis.Redis.from_url(url)
 
 
+def _settings(connection: psycopg.Connection) -> dict[str, str]:
+    query = "select name, setting from pg_settings where name = any(%s)"
+    return dict(connection.execute(query, [sorted(DURABLE)]).fetchall())
+
+
 def _refuse_unsafe(url: str) -> None:
     with psycopg.connect(url) as connection:
-        names = sorted(DURABLE)
-        query = "select name, setting from pg_settings where name = any(%s)"
-        found: dict[str, str] = dict(connection.execute(query, [names]).fetchall())
-    unsafe = [f"{name} = {found[name]}" for name in names if found[name] != DURABLE[name]]
+        found = _settings(connection)
+    unsafe = [f"{name} = {found[name]}" for name, value in DURABLE.items() if found[name] != value]
     if unsafe:
         raise SystemExit(f"PostgreSQL would lose commits with {', '.join(unsafe)}: turn it on to measure")
