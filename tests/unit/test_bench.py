@@ -40,7 +40,7 @@ def test_twice_as_good_is_twice_the_rate_or_half_the_time() -> None:
 
 
 def test_a_ratio_under_its_floor_is_told_and_one_above_is_not() -> None:
-    figure = Figure(Kind.TOGETHER, LINEAR, 150)
+    figure = Figure(Kind.TOGETHER, LINEAR, 100)
     floor = FLOORS[figure]
 
     def of(ratio: float) -> list[Taken]:
@@ -48,7 +48,7 @@ def test_a_ratio_under_its_floor_is_told_and_one_above_is_not() -> None:
 
     assert under_floor(of(1.1 * floor)) == []
     (sentence,) = under_floor(of(0.9 * floor))
-    assert "150 linear-4 at once" in sentence
+    assert "100 linear-4 at once" in sentence
 
 
 def test_a_slow_side_runs_fewer_tasks_but_no_figure_more_than_it_says() -> None:
