@@ -68,8 +68,11 @@ class Children:
     def look(self) -> None:
         """Stop the rows of children whose processes are gone, and take their steps back."""
         rows = self._database.call(functions.live_children, self._identity.worker())
+        own = self._pool._pool  # noqa: SLF001 - Celery offers no other list
+        if own is None:  # the worker stops, and has ended them all
+            return
         # a process that is being started has no pid yet
-        pool = {process.pid for process in list(self._pool._pool._pool) if process.pid is not None}  # noqa: SLF001 - Celery offers no other list
+        pool = {process.pid for process in list(own._pool) if process.pid is not None}  # noqa: SLF001
         missed = {child for child, pid in rows.items() if pid not in pool}
         # a child can be heard of before its pool knows it, and another's process may have taken over its pid
         gone = [child for child in rows if _has_ended(rows[child]) or child in self._missed & missed]

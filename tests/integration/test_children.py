@@ -163,3 +163,12 @@ def test_the_watch_survives_what_a_look_raises(
     stop.set()
     watch.join()
     assert stopped(engine) == [dead.id]
+
+
+def test_a_pool_that_was_taken_down_is_looked_at_no_more(
+    engine: Engine, identity: Identity, children: Children, pool: Pool, dead_pid: int
+) -> None:
+    Child(engine, identity, dead_pid)
+    pool._pool = None
+    children.look()
+    assert stopped(engine) == [], "whoever takes the pool down says what became of its children"
