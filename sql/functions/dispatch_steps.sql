@@ -3,7 +3,7 @@
 -- transaction start. Steps of paused queues stay held; those of a paused task have no ready_at and are not
 -- seen here.
 -- Looks at the queues that have anything held or published, or a closed gate; of the others it costs two
--- looks into an index.
+-- looks into an index. A queue that holds nothing and has room is only read.
 -- Returns {"moved": n, "closed": how many gates are closed now, "publish", "at", "moves"}.
 --
 -- Locks: those of top_up_queue, queue by queue in the order of their names; it waits for none. A repeat finds
@@ -23,6 +23,7 @@ declare
     v_now constant timestamptz := tasker.clock();
     v_mark bigint;
     v_queue record;
+    v_room record;
     v_topped_up record;
     v_closed integer := 0;
     v_moved bigint[] := '{}';
@@ -33,7 +34,7 @@ begin
     end if;
 
     for v_queue in
-        select q.name, q.gate_open
+        select q.name, q.gate_open, held.here as holds
         from tasker.queues q
         left join lateral (
             select true as here from tasker.steps where queue = q.name and ready_at is not null limit 1
@@ -46,6 +47,10 @@ begin
     loop
         -- a beat of a worker may wait for the rows of the queues that are filled already
         exit when cardinality(v_moved) >= 10 * p_limit;
+        if v_queue.gate_open and v_queue.holds is not true then
+            select * into v_room from tasker.queue_room(v_queue.name);
+            continue when v_room.published_ms < v_room.bound_ms;
+        end if;
         v_topped_up := tasker.top_up_queue(v_queue.name, p_limit, v_now);
         v_moved := v_moved || v_topped_up.moved;
         if not coalesce(v_topped_up.gate_open, v_queue.gate_open) then
