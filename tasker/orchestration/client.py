@@ -26,7 +26,7 @@ from tasker.domain.errors import (
 )
 from tasker.domain.fit import fit_to
 from tasker.domain.loading import refuse_while_loading
-from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState
+from tasker.domain.states import SATISFYING, TASK_SETTLED, StepState, TaskState
 from tasker.domain.version import Reference
 from tasker.orchestration import operate
 from tasker.orchestration.engine import Engine
@@ -41,7 +41,7 @@ from tasker.orchestration.submit import (
     request_json,
 )
 from tasker.orchestration.templates import explained, store_templates
-from tasker.orchestration.waiting import Poller
+from tasker.orchestration.waiting import Poller, Together
 from tasker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -73,24 +73,37 @@ class Task:
     read it.
     """
 
-    def __init__(self, tasker: Tasker, task_id: UUID, state: str, *, created: bool = False) -> None:
+    def __init__(
+        self,
+        tasker: Tasker,
+        task_id: UUID,
+        state: str,
+        *,
+        created: bool = False,
+        together: Together | None = None,
+    ) -> None:
         self.id = task_id
         self.state = state
         self.created = created
         self._tasker = tasker
         self._read_at = time.monotonic()
+        self._together = together or Together([task_id])
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state}>"
 
     def refresh(self) -> Task:
         """Read `state` again; returns this task. Raises TaskNotFound (a rolled-back submit, for instance)."""
-        states = self._tasker.database.call(functions.task_states, [self.id])
+        self._read()
+        return self
+
+    def _read(self, *others: UUID) -> dict[UUID, str]:
+        states = self._tasker.database.call(functions.task_states, [self.id, *others])
         if self.id not in states:
             raise TaskNotFound(f"no task {self.id}")
         self.state = states[self.id]
         self._read_at = time.monotonic()
-        return self
+        return states
 
     def wait(self, timeout: float | None = None) -> Task:
         """Wait until the task is settled: complete, error, cancelled or resolved_manually; returns this task.
@@ -98,9 +111,13 @@ class Task:
         `timeout` is in seconds, None waits for ever. Raises WaitTimeout, TaskNotFound, Unreachable. A task
         whose submit joined a transaction of yours is not found before you commit.
         """
+        now = time.monotonic()
+        if self._together.was_complete(self.id, now):
+            self.state = TaskState.COMPLETE
         # right after a submit the answer is known, and reading it would only hold up the first step
-        known = time.monotonic() - self._read_at < FRESH_SECONDS
-        if (self if known else self.refresh()).state in TASK_SETTLED:
+        elif now - self._read_at >= FRESH_SECONDS:
+            self._look()
+        if self.state in TASK_SETTLED:
             return self
         state = self._tasker.poller.wait(self.id, timeout)
         if state is None:
@@ -111,6 +128,12 @@ class Task:
             )
         self.state = state
         return self
+
+    def _look(self) -> None:
+        """Read `state`, and which of the tasks that were submitted after this one, together, are complete."""
+        beside = self._together.after(self.id)
+        states = self._read(*beside)
+        self._together.note({task: states.get(task) for task in beside}, self._read_at)
 
     @overload
     def result(self, step: str) -> Any: ...
@@ -336,7 +359,12 @@ class Tasker:
             # outside a caller's transaction: definitions are not part of what that may roll back
             store_templates(self.database, objects, self.celery.conf.task_default_queue)
             reply = self._checked(requests, connection)
-        return [Task(self, UUID(task.id), task.state, created=task.created) for task in reply.tasks]
+        ids = [UUID(task.id) for task in reply.tasks]
+        together = Together(ids)
+        return [
+            Task(self, own, task.state, created=task.created, together=together)
+            for own, task in zip(ids, reply.tasks, strict=True)
+        ]
 
     def _raise_nearest(self, requests: Sequence[TaskRequest]) -> None:
         """Raise TemplateNotFound for the first template that is not there, with the one nearest in name."""

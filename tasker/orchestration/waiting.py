@@ -1,4 +1,4 @@
-"""Waiting for tasks: one poller for everything this process waits for."""
+"""Waiting for tasks: one poller for everything this process waits for, and one look for many of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 from tasker.db import functions
 from tasker.domain.errors import TaskerError, TaskNotFound
 from tasker.domain.forks import forget_after_fork
-from tasker.domain.states import TASK_SETTLED
+from tasker.domain.states import TASK_SETTLED, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from tasker.db.engine import Database
 
 SHORTEST_SECONDS = 0.001
 LONGEST_SECONDS = 0.25
+BESIDE = 64
+"""Whoever waits for one of many waits for the next: so many of them are looked at together."""
+COMPLETE_SECONDS = 1.0
+"""How long a `wait` takes for granted, once, that such a look has found its task complete."""
 
 _log = logging.getLogger(__name__)
 
@@ -103,3 +108,27 @@ class Poller:
             for task in tasks
             if states.get(task, "complete") in TASK_SETTLED
         }
+
+
+class Together:
+    """Tasks that one call submitted, and what a look at one of them has told of the others."""
+
+    def __init__(self, tasks: Sequence[UUID]) -> None:
+        self._tasks = tasks
+        self._places = {task: place for place, task in enumerate(tasks)}
+        self._complete: dict[UUID, float] = {}
+
+    def after(self, task: UUID) -> Sequence[UUID]:
+        """Those that whoever waits for one after the other will ask for next."""
+        place = self._places[task] + 1
+        return self._tasks[place : place + BESIDE]
+
+    def note(self, states: Mapping[UUID, str | None], now: float) -> None:
+        """Remember which were complete `now` (monotonic seconds)."""
+        self._complete |= dict.fromkeys(
+            (t for t, state in states.items() if state == TaskState.COMPLETE), now
+        )
+
+    def was_complete(self, task: UUID, now: float) -> bool:
+        """Whether a task was found complete a moment ago; true once for each time."""
+        return now - self._complete.pop(task, -COMPLETE_SECONDS) < COMPLETE_SECONDS
