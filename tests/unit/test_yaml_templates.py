@@ -449,7 +449,7 @@ def test_size_encoding_and_absence_are_refused(write: Callable[..., Path], tmp_p
     assert problems_of(lambda: load_templates(path, max_bytes=100)) == [
         "orders.yaml: larger than 100 bytes; split the template"
     ]
-    assert "orders.yaml:8: steps: 2 steps are over the limit of 1" in problems_of(
+    assert "orders.yaml:8: steps: 2 steps are over the limit of 1 (template_max_steps)" in problems_of(
         lambda: load_templates(path, max_steps=1)
     )
     latin = write("name: ok\nversion: é".encode("latin-1"), "latin.yaml")
