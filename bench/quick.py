@@ -34,8 +34,8 @@ QUICK = (
 FLOORS = {
     Figure(Kind.LATENCY, LINEAR, 8): 0.25,
     Figure(Kind.TOGETHER, LINEAR, 100): 5.0,
-    Figure(Kind.TOGETHER, DIAMOND, 100): 5.0,
-    Figure(Kind.BURST, LINEAR, 100): 0.4,
+    Figure(Kind.TOGETHER, DIAMOND, 100): 6.0,
+    Figure(Kind.BURST, LINEAR, 100): 1.0,
     Figure(Kind.SECONDS, FAN_500, 1): 3.7,
 }
 """The least ratios to the canvas: half of those of 2026-11-20 on two cores of a busy virtual machine."""

@@ -1,6 +1,8 @@
 -- How much work of a queue may be published, and how much is: in ms, by step_cost. The bound is half a second
 -- for each step that its live workers can run at once, and that of one slot while nobody serves it. 20 000
 -- steps are full whatever they cost: no worker's queue needs more, and no more are read here.
+-- Published steps whose handler no live worker of the queue has take no room, as long as it has any: their
+-- messages may be lost and are not sent again (republish_steps), and would keep all others out for ever.
 -- Reads only, no locks: what others are about to publish is not seen, so a bound may be passed by what runs
 -- beside; the next dispatch sees it.
 create or replace function tasker.queue_room(
@@ -10,6 +12,7 @@ volatile
 as $$
 declare
     v_most constant integer := 20000;
+    v_handlers constant text[] := tasker.served_handlers(p_queue);
 begin
     select tasker.step_cost('infinity') * greatest(1, sum(slots))
     into bound_ms
@@ -42,6 +45,7 @@ begin
     ) h on true
     cross join lateral (
         select tasker.step_cost(h.expected_ms) as ms
-    ) cost;
+    ) cost
+    where cardinality(v_handlers) = 0 or ts.handler = any (v_handlers);
 end
 $$;

@@ -32,6 +32,11 @@ begin
     end if;
     v_turn := v_queue.dispatched % 10;
     select * into v_room from tasker.queue_room(p_queue);
+    if v_room.published_ms >= v_room.bound_ms then
+        gate_open := false;
+        update tasker.queues q set gate_open = false where q.name = p_queue and v_queue.gate_open;
+        return;
+    end if;
 
     with by_priority as materialized (
         select id, template_id, ordinal, row_number() over (order by priority desc, ready_at) as n

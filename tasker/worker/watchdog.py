@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.05
 REPORT_SECONDS = 10.0
+SLOW_FAILURE_MS = 50.0
 
 _log = logging.getLogger(__name__)
 
@@ -93,11 +94,14 @@ class Expectations:
         return bool(self._sums)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Note the times of completed attempts."""
+        """Note the times of completed attempts, and of those that failed after a long time: they took it too.
+
+        One that fails at once says nothing of how long its work takes.
+        """
         for outcome in outcomes:
-            if outcome.error is None:
+            took_ms = (outcome.ended - outcome.begun) * 1000
+            if outcome.error is None or took_ms >= SLOW_FAILURE_MS:
                 count, total = self._sums.get(outcome.step.handler, (0, 0.0))
-                took_ms = (outcome.ended - outcome.begun) * 1000
                 self._sums[outcome.step.handler] = count + 1, total + took_ms
 
     def due(self, now: float) -> dict[str, float]:

@@ -42,13 +42,26 @@ def test_what_is_published_counts_by_its_handlers_and_what_is_claimed_or_held_do
         "a, b, c, d", steps={"b": {"handler": "slow"}, "c": {"handler": "new"}, "d": {"queue": "slow"}}
     )
     protocol.expect(**{HANDLER: 20, "slow": 9000})
+    assert protocol.worker
+    protocol.register_worker(handlers=[HANDLER, "slow", "new"])
     first = protocol.submit()
-    assert room(protocol) == (500, pytest.approx(20 + 500 + 15.625))
+    assert room(protocol) == (1000, pytest.approx(20 + 500 + 15.625))
     protocol.submit()
     protocol.submit(joined=True)
-    assert room(protocol) == (500, pytest.approx(2 * (20 + 500 + 15.625)))
+    assert room(protocol) == (1000, pytest.approx(2 * (20 + 500 + 15.625)))
     protocol.claim(protocol.steps(first)["a"])
-    assert room(protocol) == (500, pytest.approx(20 + 2 * (500 + 15.625)))
+    assert room(protocol) == (1000, pytest.approx(20 + 2 * (500 + 15.625)))
+
+
+def test_what_no_live_worker_can_run_takes_no_room_unless_there_is_none_at_all(protocol: Protocol) -> None:
+    protocol.register("a, b", steps={"b": {"handler": "gone"}})
+    protocol.expect(**{HANDLER: 20, "gone": 400})
+    protocol.submit()
+    assert room(protocol) == (500, 420)
+    worker = protocol.register_worker()
+    assert room(protocol) == (500, 20)
+    stop(protocol, worker)
+    assert room(protocol) == (500, 420)
 
 
 def test_twenty_thousand_published_steps_are_full_whatever_they_cost(protocol: Protocol) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sql.actions import cancel
+from tests.sql.actions import cancel, republish
 from tests.sql.beside import Beside
 from tests.sql.protocol import HANDLER, QUEUE, Protocol, published, request
 
@@ -211,6 +211,21 @@ def test_a_dispatch_does_not_wait_for_a_pause_under_way(open_session: Callable[[
     assert coordinator.dispatch()["moved"] == 0
     operator.resume_queue()
     assert published(coordinator.dispatch()) == steps
+
+
+def test_messages_lost_of_a_handler_that_nobody_has_keep_no_others_out(slow: Protocol) -> None:
+    slow.register("a", name="gone", handler="gone")
+    slow.expect(gone=400)
+    for _ in range(3):
+        slow.submit("gone")
+    urgent = hold(slow, 100)
+    for _ in range(10):
+        slow.pass_time(60)
+        assert republish(slow)["moved"] == 0, "nobody could run them"
+        if published(slow.dispatch()) == urgent:
+            break
+    else:
+        pytest.fail("a step that can run waits for ever")
 
 
 def test_workers_that_come_and_go_move_the_bound(protocol: Protocol) -> None:
