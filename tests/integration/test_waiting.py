@@ -52,10 +52,9 @@ def complete(tasker: Tasker, tasks: list[Task]) -> None:
     tasker.database.call(lambda own: own.execute(done, [ids]).rowcount)
 
 
-def old(tasks: list[Task]) -> None:
-    """Let the time pass during which a fresh handle is not asked for."""
+def grow_old() -> None:
+    """Let the time pass for which the state of a fresh handle is taken for granted."""
     time.sleep(client.FRESH_SECONDS)
-    assert tasks
 
 
 def test_waiting_for_many_tasks_that_are_complete_asks_for_65_at_a_time(
@@ -63,7 +62,7 @@ def test_waiting_for_many_tasks_that_are_complete_asks_for_65_at_a_time(
 ) -> None:
     tasks = tasker.submit_many([("shop/one", None)] * TASKS)
     complete(tasker, tasks)
-    old(tasks)
+    grow_old()
     looks.clear()
     assert [task.wait(10).state for task in tasks] == ["complete"] * TASKS
     assert len(looks) == 2
@@ -72,11 +71,11 @@ def test_waiting_for_many_tasks_that_are_complete_asks_for_65_at_a_time(
 def test_a_task_that_is_waited_for_again_is_asked_for_again(tasker: Tasker, looks: list[object]) -> None:
     first, second = tasks = tasker.submit_many([("shop/one", None)] * 2)
     complete(tasker, tasks)
-    old(tasks)
+    grow_old()
     looks.clear()
     asked = []
     for task in (first, second, second, first):
-        old(tasks)
+        grow_old()
         assert task.wait(10).state == "complete"
         asked.append(len(looks))
     assert asked == [1, 1, 2, 3], "only the second was heard of by the way, and is believed to be so once"
